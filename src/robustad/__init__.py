@@ -1,0 +1,3 @@
+"""robustad: anomaly detection and localization that holds under attack."""
+
+__version__ = "0.1.0"

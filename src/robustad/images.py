@@ -1,0 +1,283 @@
+"""Reading pictures and masks from disk: any Pillow format, bit depth and orientation in, plain uint8 arrays out.
+
+Conventions, chosen once for every reader of the package:
+
+- EXIF orientation is applied. Of a file with many pages the first is taken.
+- 16-bit greys are divided by 65535, never cut to their low byte. Float greys are divided by the first of 1, 255 and
+  65535 that covers them; ranges beyond that, or below zero, are stretched from minimum to maximum.
+- Transparent pixels are laid on black, so that colours hidden under full transparency do not show.
+- Any failure is an `ImageError` of one line that names the file, the fault and the remedy; no warning leaks.
+"""
+
+from __future__ import annotations
+
+import struct
+import warnings
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from robustad.errors import ImageError, LayoutError
+
+ByteArray = NDArray[np.uint8]
+BoolArray = NDArray[np.bool_]
+Result = TypeVar("Result")
+
+IMAGE_EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+MAX_PIXELS = 100_000_000
+
+# What Pillow's decoders raise on broken files, besides its own classes.
+_DECODER_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    EOFError,
+    OverflowError,
+    MemoryError,
+    NotImplementedError,
+    struct.error,
+    zlib.error,
+)
+_DEEP_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
+
+
+def list_images(folder: str | Path, *, recursive: bool = False) -> list[Path]:
+    """Image files of a folder, sorted by their path in POSIX form, the same on every file system.
+
+    Extensions are compared without case; hidden files and files in hidden folders are left out.
+
+    Args:
+        folder: The folder to look into.
+        recursive: Whether to descend into sub-folders.
+
+    Raises:
+        LayoutError: If the folder does not exist or is not a folder.
+    """
+    base = Path(folder)
+    if not base.is_dir():
+        raise LayoutError(f"folder {base} {'is not a folder' if base.exists() else 'does not exist'}; check the path")
+    found = [path for path in (base.rglob("*") if recursive else base.iterdir()) if _is_visible_image(path, base)]
+    return sorted(found, key=lambda path: path.relative_to(base).as_posix())
+
+
+def _is_visible_image(path: Path, base: Path) -> bool:
+    if path.suffix.lower() not in IMAGE_EXTENSIONS or not path.is_file():
+        return False
+    return not any(part.startswith(".") for part in path.relative_to(base).parts)
+
+
+def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> ByteArray:
+    """Read one picture as RGB.
+
+    Args:
+        path: Image file; see the module's text for how depths, palettes and transparency are treated.
+        max_pixels: Pictures with more pixels are refused before they are decoded.
+
+    Returns:
+        uint8 array ``(H, W, 3)``.
+
+    Raises:
+        ImageError: If the file is missing, empty, truncated, not an image, or too large.
+    """
+    return _read(Path(path), _to_rgb, max_pixels)
+
+
+def read_mask(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> ByteArray:
+    """Read one mask as raw grey values: the largest channel; 1-bit masks become 0 and 255.
+
+    Values are kept as stored (a mask of 0 and 1 stays so): `binarise_mask` decides what is anomalous. In masks deeper
+    than 8 bit no non-zero value is rounded to zero.
+
+    Args:
+        path: Mask file.
+        max_pixels: Masks with more pixels are refused before they are decoded.
+
+    Returns:
+        uint8 array ``(H, W)``.
+
+    Raises:
+        ImageError: If the file is missing, empty, truncated, not an image, or too large.
+    """
+    return _read(Path(path), _to_grey, max_pixels)
+
+
+def image_size(path: str | Path) -> tuple[int, int]:
+    """Height and width of a picture after EXIF orientation, from its header alone where possible.
+
+    Raises:
+        ImageError: If the file is missing, empty, not an image, or too large.
+    """
+    return _read(Path(path), _oriented_size, MAX_PIXELS)
+
+
+def binarise_mask(mask: ByteArray) -> BoolArray:
+    """Which pixels of a mask count: values above 127; if the mask has none, every non-zero value.
+
+    So blurred or JPEG-compressed masks of 0 and 255 do not grow, and masks that store 1, 2, 3 for kinds of defects
+    still count in full.
+
+    Args:
+        mask: Grey values ``(H, W)``, uint8.
+
+    Returns:
+        bool array ``(H, W)``.
+    """
+    bright = mask > 127
+    return bright if bright.any() else mask > 0
+
+
+def resize_image(array: ByteArray, size: int) -> ByteArray:
+    """Resize an RGB picture straight to a square, without keeping its aspect, with the LANCZOS filter.
+
+    Args:
+        array: uint8 ``(H, W, 3)``.
+        size: Side of the square in pixels.
+
+    Returns:
+        uint8 array ``(size, size, 3)``.
+    """
+    if array.shape[:2] == (size, size):
+        return array.copy()
+    return np.asarray(Image.fromarray(array).resize((size, size), Image.Resampling.LANCZOS)).copy()
+
+
+def resize_mask(array: ByteArray, size: int, *, published: bool = False) -> BoolArray:
+    """Resize a mask to a square.
+
+    Args:
+        array: Grey values ``(H, W)``, uint8.
+        size: Side of the square in pixels.
+        published: Follow the released PatchGuard code: LANCZOS on the grey values, then everything that is not zero.
+            That widens masks (by half a filter on each side) and is kept for comparable tables only.
+
+    Returns:
+        bool array ``(size, size)``. By default the nearest source pixel of each centre, after `binarise_mask`; a mask
+        that was not empty stays so, however small it is.
+    Source: official PatchGuard code (commit af39835) for ``published``. Deviates by default, see above.
+    """
+    if published:
+        return np.asarray(Image.fromarray(array).resize((size, size), Image.Resampling.LANCZOS)) > 0
+    mask = binarise_mask(array)
+    height, width = mask.shape
+    rows, columns = _centres(height, size), _centres(width, size)
+    small = mask[np.ix_(rows, columns)]
+    if not small.any() and mask.any():  # every marked pixel fell between the sampled centres
+        marked_rows, marked_columns = np.nonzero(mask)
+        small[marked_rows * size // height, marked_columns * size // width] = True
+    return small
+
+
+def resize_foreground(array: ByteArray, size: int, *, published: bool = False) -> BoolArray:
+    """Resize a foreground mask to a square, taking the nearest source pixel of each centre.
+
+    Args:
+        array: Grey values ``(H, W)``, uint8.
+        size: Side of the square in pixels.
+        published: Only the value 255 is foreground, as in the released PatchGuard code; else see `binarise_mask`.
+
+    Returns:
+        bool array ``(size, size)``.
+    """
+    mask = array == 255 if published else binarise_mask(array)
+    return mask[np.ix_(_centres(mask.shape[0], size), _centres(mask.shape[1], size))]
+
+
+def _centres(length: int, size: int) -> NDArray[np.intp]:
+    # integers throughout: floor((i + 0.5) * length / size) without a rounding error
+    return (2 * np.arange(size, dtype=np.intp) + 1) * length // (2 * size)
+
+
+def _read(path: Path, convert: Callable[[Image.Image], Result], max_pixels: int) -> Result:
+    if path.is_dir():
+        raise ImageError(f"{path} is a folder, not an image; pass the path of a file")
+    if not path.exists():
+        raise ImageError(f"{path} does not exist; check the path")
+    if path.stat().st_size == 0:
+        raise ImageError(f"{path} is empty (0 bytes); copy or download it again")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path) as image:
+                _check_pixels(path, image.size, max_pixels)
+                return convert(image)
+    except ImageError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{path} declares more than {max_pixels:,} pixels; crop or shrink it first") from error
+    except UnidentifiedImageError as error:
+        raise ImageError(f"{path} is not an image that can be read; remove it or copy it again") from error
+    except PermissionError as error:
+        raise ImageError(f"{path} may not be read; change its permissions") from error
+    except _DECODER_ERRORS as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ImageError(f"{path} is damaged or cut off ({reason}); copy or download it again") from error
+
+
+def _check_pixels(path: Path, size: tuple[int, int], max_pixels: int) -> None:
+    width, height = size
+    if width < 1 or height < 1:
+        raise ImageError(f"{path} has no pixels ({width} x {height}); remove it")
+    if width * height > max_pixels:
+        raise ImageError(f"{path} has {width} x {height} pixels, more than {max_pixels:,}; crop or shrink it first")
+
+
+def _oriented_size(image: Image.Image) -> tuple[int, int]:
+    width, height = image.size
+    turned = image.getexif().get(0x0112) in (5, 6, 7, 8)  # orientations that swap the axes
+    return (width, height) if turned else (height, width)
+
+
+def _to_rgb(image: Image.Image) -> ByteArray:
+    image.load()
+    image = ImageOps.exif_transpose(image)
+    if image.mode in _DEEP_MODES:
+        return np.repeat(_scale_deep(np.asarray(image), image.mode)[..., None], 3, axis=2)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
+    return np.array(image.convert("RGB"), dtype=np.uint8)
+
+
+def _to_grey(image: Image.Image) -> ByteArray:
+    if image.mode in _DEEP_MODES:
+        image.load()
+        return _deep_mask(np.asarray(ImageOps.exif_transpose(image)))
+    if image.mode in ("L", "1") and "transparency" not in image.info:
+        image.load()
+        return np.array(ImageOps.exif_transpose(image).convert("L"), dtype=np.uint8)
+    grey: ByteArray = _to_rgb(image).max(axis=2)
+    return grey
+
+
+def _scale_deep(values: NDArray[Any], mode: str) -> ByteArray:
+    numbers = _finite(values)
+    low, high = float(numbers.min()), float(numbers.max())
+    covers = (1.0, 255.0, 65535.0) if mode == "F" else (65535.0,)
+    top = next((cover for cover in covers if low >= 0 and high <= cover), None)
+    if top is None:
+        numbers, top = numbers - low, high - low
+    return np.rint(numbers * (255.0 / top)).astype(np.uint8)
+
+
+def _deep_mask(values: NDArray[Any]) -> ByteArray:
+    numbers = np.abs(_finite(values))
+    if numbers.max() > 255:
+        numbers = numbers * (255.0 / numbers.max())
+    elif 0 < numbers.max() <= 1:  # floats in [0, 1] and masks of 0 and 1 alike
+        numbers = numbers * 255.0
+    return np.ceil(numbers).astype(np.uint8)
+
+
+def _finite(values: NDArray[Any]) -> NDArray[np.float64]:
+    numbers = values.astype(np.float64)
+    if not np.isfinite(numbers).all():
+        raise ValueError("it holds NaN or infinite values")
+    return numbers

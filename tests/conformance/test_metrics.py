@@ -25,7 +25,7 @@ def vectors():
 def published_maps(patch_scores, size):
     """Patch scores to smoothed pixel maps, with scipy's Gaussian: independent of the detectors' own code.
 
-    The border is scipy's "reflect" (edge pixel repeated), not PyTorch's: at 224 pixels the outermost row tells them apart.
+    The border is scipy's "reflect" (edge pixel repeated), not PyTorch's: at 224 pixels the outermost row differs.
     """
     side = int(patch_scores.shape[1] ** 0.5)
     grid = torch.from_numpy(patch_scores).unflatten(1, (side, side))  # (N,h*w) -> (N,h,w)
@@ -42,7 +42,7 @@ def test_published_image_and_pixel_auroc(vectors, group):
     assert auroc(image_scores, labels) == pytest.approx(float(vectors[f"{group}_image_auroc_f64"]), abs=1e-12)
     maps = published_maps(patch_scores, masks.shape[1])
     stored = vectors[f"{group}_localization_f32"]
-    np.testing.assert_allclose(maps[: len(stored)], stored, atol=2e-6)
+    np.testing.assert_allclose(maps[: len(stored)], stored, atol=5e-6)
     expected = float(vectors[f"{group}_pixel_auroc_f64"])
     assert pixel_auroc(maps, masks > 0) == pytest.approx(expected, abs=1e-10)
 

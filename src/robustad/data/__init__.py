@@ -1,1 +1,25 @@
+"""Datasets: folder layouts as a table, one dataset class, honest splits."""
 
+from robustad.data.catalog import CATALOG, DatasetEntry, load_samples
+from robustad.data.dataset import ImageDataset, Item
+from robustad.data.folder import load_folder
+from robustad.data.layouts import LAYOUTS, Layout, list_categories, read_layout
+from robustad.data.roots import data_home, default_root
+from robustad.data.samples import Sample, Split
+
+__all__ = [
+    "CATALOG",
+    "LAYOUTS",
+    "DatasetEntry",
+    "ImageDataset",
+    "Item",
+    "Layout",
+    "Sample",
+    "Split",
+    "data_home",
+    "default_root",
+    "list_categories",
+    "load_folder",
+    "load_samples",
+    "read_layout",
+]

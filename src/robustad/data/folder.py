@@ -1,0 +1,138 @@
+"""Plain folders of images: the user's own data, with or without anomalies, masks and foregrounds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from robustad.data.layouts import MaskFinder
+from robustad.data.partition import hold_out
+from robustad.data.samples import Sample, Split
+from robustad.errors import LayoutError
+from robustad.images import list_images
+
+# Names tried below one root, for callers that give a single folder.
+_NAMES = {
+    "normal": ("normal", "good", "train"),
+    "test_normal": ("test_normal", "test_good"),
+    "anomalous": ("anomalous", "defect", "bad"),
+    "masks": ("masks", "ground_truth"),
+    "foreground": ("foreground", "foreground_mask"),
+}
+
+
+def load_folder(
+    normal: str | Path,
+    *,
+    anomalous: str | Path | None = None,
+    masks: str | Path | None = None,
+    foreground: str | Path | None = None,
+    test_normal: str | Path | None = None,
+    seed: int = 0,
+    test_fraction: float = 0.2,
+) -> Split:
+    """Read plain folders, each searched with its sub-folders.
+
+    A mask (or foreground) belongs to the image of the same relative path; its extension may differ and its name may
+    end in ``_mask``. Anomalous images without a mask are allowed: they count for image scores only.
+
+    Args:
+        normal: Normal images.
+        anomalous: Anomalous images for the test.
+        masks: Masks of anomalous images.
+        foreground: Foreground masks of normal images.
+        test_normal: Normal images for the test. Without it, ``test_fraction`` of the normals are held out.
+        seed: Chooses the held-out images.
+        test_fraction: Share of the normals to hold out, in [0, 1].
+
+    Returns:
+        Training normals; test normals, then anomalies.
+
+    Raises:
+        LayoutError: If a folder is missing or has no image, if a mask has no image, or if an image lies both in the
+            normal and the anomalous folder.
+    """
+    base = Path(normal)
+    normals = _samples(base, label=False, annotation=foreground, prefix="normal")
+    if test_normal is None:
+        split = hold_out(normals, seed, fraction=test_fraction)
+    else:
+        split = Split(normals, _samples(Path(test_normal), label=False, annotation=None, prefix="test_normal"))
+    if masks is not None and anomalous is None:
+        raise LayoutError(f"masks {masks} were given without anomalous images; give their folder too, or leave it out")
+    defects: list[Sample] = []
+    if anomalous is not None:
+        defects = _samples(Path(anomalous), label=True, annotation=masks, prefix="anomalous")
+    _check_disjoint(split.train + split.test + defects)
+    return Split(split.train, split.test + defects)
+
+
+def load_root(root: Path, *, seed: int = 0) -> Split:
+    """Read one folder by the names of its sub-folders, e.g. ``normal/``, ``anomalous/``, ``masks/``, ``foreground/``.
+
+    A folder without a sub-folder of normal images is taken as normal images itself.
+
+    Raises:
+        LayoutError: As `load_folder`.
+    """
+    if not root.is_dir():
+        raise LayoutError(f"folder {root} does not exist; check the path")
+    found = {role: _first_folder(root, names) for role, names in _NAMES.items()}
+    normal = found.pop("normal")
+    if normal is None:
+        stray = [path.name for path in found.values() if path is not None]
+        if stray:
+            raise LayoutError(f"{root} holds {', '.join(stray)} but no folder `normal`; add one with the good images")
+        return load_folder(root, seed=seed)
+    return load_folder(
+        normal,
+        anomalous=found["anomalous"],
+        masks=found["masks"],
+        foreground=found["foreground"],
+        test_normal=found["test_normal"],
+        seed=seed,
+    )
+
+
+def _first_folder(root: Path, names: tuple[str, ...]) -> Path | None:
+    return next((root / name for name in names if (root / name).is_dir()), None)
+
+
+def _samples(folder: Path, *, label: bool, annotation: str | Path | None, prefix: str) -> list[Sample]:
+    paths = list_images(folder, recursive=True)
+    if not paths:
+        raise LayoutError(f"no images in {folder}; expected files such as .png, .jpg, .bmp or .tif")
+    found = _match(paths, folder, Path(annotation)) if annotation is not None else {}
+    samples = []
+    for path in paths:
+        name = f"{prefix}/{path.relative_to(folder).as_posix()}"
+        mask = found.get(path)
+        samples.append(Sample(path, label, mask if label else None, None if label else mask, name, name))
+    return samples
+
+
+def _match(paths: list[Path], folder: Path, annotation: Path) -> dict[Path, Path]:
+    unused = set(list_images(annotation, recursive=True))
+    if not unused:
+        raise LayoutError(f"no images in {annotation}; leave the folder out, or fill it")
+    finder, found = MaskFinder(), {}
+    for path in paths:
+        beside = annotation / path.relative_to(folder).parent
+        for stem in (path.stem, f"{path.stem}_mask"):
+            mask = finder.find(beside, stem, path.suffix)
+            if mask is not None:
+                found[path] = mask
+                unused.discard(mask)
+                break
+    if unused:
+        raise LayoutError(
+            f"mask {min(unused)} has no image in {folder} ({len(unused)} such masks); name masks as their images"
+        )
+    return found
+
+
+def _check_disjoint(samples: list[Sample]) -> None:
+    seen: set[Path] = set()
+    for path in (sample.path.resolve() for sample in samples):
+        if path in seen:
+            raise LayoutError(f"{path} lies in two of the given folders; give folders without overlap")
+        seen.add(path)

@@ -1,6 +1,7 @@
 """Datasets: folder layouts as a table, one dataset class, honest splits."""
 
 from robustad.data.catalog import CATALOG, DatasetEntry, load_samples
+from robustad.data.check import Problem, check_dataset, check_split
 from robustad.data.dataset import ImageDataset, Item
 from robustad.data.folder import load_folder
 from robustad.data.layouts import LAYOUTS, Layout, list_categories, read_layout
@@ -14,8 +15,11 @@ __all__ = [
     "ImageDataset",
     "Item",
     "Layout",
+    "Problem",
     "Sample",
     "Split",
+    "check_dataset",
+    "check_split",
     "data_home",
     "default_root",
     "list_categories",

@@ -26,6 +26,8 @@ def default_root(data: str) -> Path:
     home = data_home() / data
     if home.is_dir():
         return home
+    if data == "visa-csv" and (data_home() / "visa").is_dir():  # the same images, whichever way they are split
+        return data_home() / "visa"
     if data in _SHARED_NAMES:
         beside = Path(__file__).resolve().parents[3].parent / "shared" / "data" / _SHARED_NAMES[data]
         if beside.is_dir():

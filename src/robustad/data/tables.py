@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 
 from robustad.data.layouts import MaskFinder
 from robustad.data.roots import data_home
 from robustad.data.samples import Sample, Split
 from robustad.errors import LayoutError, MissingExtra
-from robustad.files import atomic_path
 
 ELPV_CATEGORIES = ("mono", "poly")
 DIGITS = tuple("0123456789")
@@ -126,13 +126,17 @@ def _write_digits(root: Path) -> list[str]:
     from sklearn.datasets import load_digits
 
     data = load_digits()
-    names = []
-    for index, (pixels, target) in enumerate(zip(data.images, data.target, strict=True)):
-        names.append(f"{target}/{index:04d}.png")
-        path = root / names[-1]
-        if not path.exists():
-            with atomic_path(path) as temporary:  # grey levels 0..16 -> 0..255
-                Image.fromarray(np.rint(pixels * (255 / 16)).astype(np.uint8)).save(temporary, format="png")
+    names = [f"{target}/{index:04d}.png" for index, target in enumerate(data.target)]
+    if all((root / name).is_file() for name in names):
+        return sorted(names)
+    root.mkdir(parents=True, exist_ok=True)
+    # not `atomic_path`: flushing 1,797 tiny files to disk one by one takes ten seconds
+    with TemporaryDirectory(dir=root, prefix=".part-") as temporary:
+        for name, pixels in zip(names, data.images, strict=True):
+            part = Path(temporary) / name.replace("/", "-")
+            Image.fromarray(np.rint(pixels * (255 / 16)).astype(np.uint8)).save(part)  # grey levels 0..16 -> 0..255
+            (root / name).parent.mkdir(exist_ok=True)
+            part.replace(root / name)
     return sorted(names)
 
 

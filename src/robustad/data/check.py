@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from robustad._checks import check_choice
+from robustad._progress import progress
 from robustad.data.catalog import CATALOG, load_samples
 from robustad.data.dataset import draw_boxes
 from robustad.data.layouts import Layout, annotation_folders, list_categories
@@ -70,7 +71,8 @@ def check_split(split: Split) -> list[Problem]:
     Use it for plain folders: ``check_split(load_folder(...))``.
     """
     reader = _Reader()
-    problems = [problem for sample in split.train + split.test for problem in reader.check(sample)]
+    samples = progress(split.train + split.test, "checking images")
+    problems = [problem for sample in samples for problem in reader.check(sample)]
     defects = [sample for sample in split.test if sample.label]
     if any(sample.has_mask for sample in defects):
         text = "{} is anomalous but has no mask, while others have one; add it, or expect an image score only"

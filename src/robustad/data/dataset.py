@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from robustad._checks import check_at_least
+from robustad._progress import progress
 from robustad.data.samples import Box, Sample
 from robustad.errors import ImageError
 from robustad.files import atomic_path
@@ -136,7 +137,7 @@ class ImageDataset(Dataset[Item]):
     def _build_cache(self, path: Path) -> None:
         with atomic_path(path) as temporary:
             cache = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=self._shape())
-            for index, sample in enumerate(self.samples):
+            for index, sample in enumerate(progress(self.samples, "reading images")):
                 cache[index] = read_sample(sample, self.image_size, published=self.published)
             cache.flush()
 

@@ -186,7 +186,9 @@ def resize_foreground(array: ByteArray, size: int, *, published: bool = False) -
     Returns:
         bool array ``(size, size)``.
     """
-    mask = array == 255 if published else binarise_mask(array)
+    if published:
+        return np.asarray(Image.fromarray(array).resize((size, size), Image.Resampling.NEAREST)) == 255
+    mask = binarise_mask(array)
     return mask[np.ix_(_centres(mask.shape[0], size), _centres(mask.shape[1], size))]
 
 

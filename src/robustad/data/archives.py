@@ -29,6 +29,10 @@ _CHUNK = 1 << 20
 _DAMAGE = (zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, RuntimeError, ValueError)
 
 
+class ArchiveError(DownloadError):
+    """The archive itself is to blame, not the disk: damaged, unsafe, or none at all; fetching it anew may help."""
+
+
 class _Member(NamedTuple):
     name: str
     is_folder: bool
@@ -59,8 +63,9 @@ def extract(
         ``target``.
 
     Raises:
-        DownloadError: If the archive is damaged, encrypted, not an archive, too large, does not fit on the disk, or
-            holds a name, link or device that would reach outside ``target``; nothing stays behind.
+        ArchiveError: If it is damaged, encrypted, not an archive, or holds a name, link or device that would reach
+            outside ``target``; nothing stays behind.
+        DownloadError: If it is too large, does not fit on the disk, or ``target`` is in use; nothing stays behind.
     """
     if target.is_symlink() or target.is_file() or (target.is_dir() and any(target.iterdir())):
         raise DownloadError(f"cannot unpack into {target}: it exists and is not empty")
@@ -78,15 +83,20 @@ def extract(
         except DownloadError:
             raise
         except _DAMAGE as error:
-            raise DownloadError(f"{archive} is damaged or cannot be read: {error}") from error
+            raise ArchiveError(f"{archive} is damaged or cannot be read: {error}") from error
         except OSError as error:
             raise DownloadError(f"cannot unpack {archive} into {target}: {error.strerror or error}") from error
         if not any(content.iterdir()):
-            raise DownloadError(f"{archive} is empty")
+            raise ArchiveError(f"{archive} is empty")
         if target.exists():
             target.rmdir()
         content.rename(target)
     return target
+
+
+def is_archive(path: Path) -> bool:
+    """Whether `extract` knows the format of a file."""
+    return tarfile.is_tarfile(path) or zipfile.is_zipfile(path)
 
 
 class _Writer:
@@ -144,8 +154,8 @@ class _Writer:
                     )
                 output.write(chunk)
 
-    def _unsafe(self, name: str, reason: str) -> DownloadError:
-        return DownloadError(f"{self._archive} is not unpacked: member {name!r} is unsafe: {reason}")
+    def _unsafe(self, name: str, reason: str) -> ArchiveError:
+        return ArchiveError(f"{self._archive} is not unpacked: member {name!r} is unsafe: {reason}")
 
 
 def _members(archive: Path) -> Iterator[_Member]:
@@ -154,7 +164,7 @@ def _members(archive: Path) -> Iterator[_Member]:
     elif zipfile.is_zipfile(archive):
         yield from _zip_members(archive)
     else:
-        raise DownloadError(f"{archive} is neither a zip nor a tar archive")
+        raise ArchiveError(f"{archive} is neither a zip nor a tar archive")
 
 
 def _tar_members(archive: Path) -> Iterator[_Member]:
@@ -172,7 +182,7 @@ def _tar_members(archive: Path) -> Iterator[_Member]:
             elif info.islnk():
                 yield _Member(name, False, None, info.linkname.replace("\\", "/"))
             else:
-                raise DownloadError(f"{archive} is not unpacked: member {name!r} is a device or pipe")
+                raise ArchiveError(f"{archive} is not unpacked: member {name!r} is a device or pipe")
 
 
 def _zip_members(archive: Path) -> Iterator[_Member]:
@@ -181,7 +191,7 @@ def _zip_members(archive: Path) -> Iterator[_Member]:
             name = _zip_name(info).replace("\\", "/")
             mode = info.external_attr >> 16
             if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
-                raise DownloadError(f"{archive} is not unpacked: member {name!r} is a link or device")
+                raise ArchiveError(f"{archive} is not unpacked: member {name!r} is a link or device")
             if name.endswith("/"):
                 yield _Member(name, True, None)
                 continue

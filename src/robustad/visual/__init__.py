@@ -1,1 +1,19 @@
+"""Figures: pure functions from arrays to pictures, PNG or SVG."""
 
+from __future__ import annotations
+
+from robustad.visual.pictures import CAPTIONS, outline, overlay, png_bytes, strip
+from robustad.visual.plots import Curve, roc_curve_plot, score_histograms, security_curve, training_curves
+
+__all__ = [
+    "CAPTIONS",
+    "Curve",
+    "outline",
+    "overlay",
+    "png_bytes",
+    "roc_curve_plot",
+    "score_histograms",
+    "security_curve",
+    "strip",
+    "training_curves",
+]

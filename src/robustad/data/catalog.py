@@ -83,7 +83,7 @@ def _read_mtd(root: Path | None, category: str | None, seed: int) -> Split:
 
 
 def _read_visa_csv(root: Path | None, category: str | None, seed: int) -> Split:
-    return read_visa_csv(default_root("visa-csv") if root is None else root, _required(category, VISA))
+    return read_visa_csv(default_root("visa-csv") if root is None else root, category)
 
 
 def _read_elpv(root: Path | None, category: str | None, seed: int) -> Split:

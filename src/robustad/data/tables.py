@@ -62,7 +62,7 @@ def read_elpv(root: Path | None, category: str) -> Split:
     return Split(sorted(normals, key=_by_name), sorted(defects, key=_by_name))
 
 
-def read_visa_csv(root: Path, category: str) -> Split:
+def read_visa_csv(root: Path, category: str | None) -> Split:
     """VisA as split by the official ``split_csv/1cls.csv`` (columns object, split, label, image, mask).
 
     Foreground masks, if any, are taken from ``CATEGORY/Data/Images/foreground_mask``.
@@ -85,6 +85,8 @@ def read_visa_csv(root: Path, category: str) -> Split:
             f"{table} must have the columns {', '.join(sorted(wanted))}; download the official file again"
         )
     known = sorted({row["object"] for row in rows})
+    if category is None:
+        raise LayoutError(f"`category` is missing; {table} holds {', '.join(known)}")
     if category not in known:
         raise LayoutError(f"category {category!r} does not exist in {table}; it holds {', '.join(known)}")
     finder = MaskFinder()
@@ -127,14 +129,17 @@ def _write_digits(root: Path) -> list[str]:
 
     data = load_digits()
     names = [f"{target}/{index:04d}.png" for index, target in enumerate(data.target)]
-    if all((root / name).is_file() for name in names):
+    missing = [index for index, name in enumerate(names) if not (root / name).is_file()]
+    if not missing:
         return sorted(names)
     root.mkdir(parents=True, exist_ok=True)
     # not `atomic_path`: flushing 1,797 tiny files to disk one by one takes ten seconds
     with TemporaryDirectory(dir=root, prefix=".part-") as temporary:
-        for name, pixels in zip(names, data.images, strict=True):
-            part = Path(temporary) / name.replace("/", "-")
-            Image.fromarray(np.rint(pixels * (255 / 16)).astype(np.uint8)).save(part)  # grey levels 0..16 -> 0..255
+        for index in missing:
+            name, part = names[index], Path(temporary) / f"{index}.png"
+            Image.fromarray(np.rint(data.images[index] * (255 / 16)).astype(np.uint8)).save(
+                part
+            )  # grey levels 0..16 -> 0..255
             (root / name).parent.mkdir(exist_ok=True)
             part.replace(root / name)
     return sorted(names)

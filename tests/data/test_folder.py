@@ -1,0 +1,96 @@
+"""Plain folders: with and without anomalies, masks, foregrounds; and every way to get them wrong."""
+
+import pytest
+
+from robustad.data import ImageDataset, load_folder, load_samples
+from robustad.errors import LayoutError
+
+
+@pytest.fixture
+def root(tmp_path, picture):
+    for index in range(10):
+        picture(tmp_path / f"normal/{index}.png")
+    for name in ("a/scratch.png", "b/scratch.png", "dent.JPG", "faint.png"):
+        picture(tmp_path / "anomalous" / name)
+    picture(tmp_path / "masks/a/scratch_mask.png", 255)
+    picture(tmp_path / "masks/b/scratch.bmp", 255)
+    picture(tmp_path / "masks/dent.png", 255)
+    return tmp_path
+
+
+def test_normals_alone_are_split_by_seed(root):
+    split = load_folder(root / "normal", seed=0)
+    assert (len(split.train), len(split.test)) == (8, 2)
+    assert not any(sample.label for sample in split.train + split.test)
+    assert load_folder(root / "normal", seed=0) == split
+    others = {tuple(load_folder(root / "normal", seed=seed).test) for seed in range(5)}
+    assert len(others) > 1
+    assert len(load_folder(root / "normal", test_fraction=0.5).test) == 5
+    assert load_folder(root / "normal", test_fraction=0).test == []
+
+
+def test_names_do_not_depend_on_where_the_folder_lies(root, tmp_path_factory):
+    moved = tmp_path_factory.mktemp("elsewhere") / "x"
+    before = load_folder(root / "normal", anomalous=root / "anomalous")
+    root.rename(moved)
+    after = load_folder(moved / "normal", anomalous=moved / "anomalous")
+    assert [s.name for s in before.train + before.test] == [s.name for s in after.train + after.test]
+
+
+def test_masks_are_matched_by_relative_path_and_may_be_missing(root):
+    split = load_folder(root / "normal", anomalous=root / "anomalous", masks=root / "masks")
+    defects = {s.name: s.mask_path and s.mask_path.relative_to(root).as_posix() for s in split.test if s.label}
+    assert defects == {
+        "anomalous/a/scratch.png": "masks/a/scratch_mask.png",
+        "anomalous/b/scratch.png": "masks/b/scratch.bmp",
+        "anomalous/dent.JPG": "masks/dent.png",
+        "anomalous/faint.png": None,
+    }
+    items = list(ImageDataset([s for s in split.test if s.label], 8))
+    assert [item["has_mask"] for item in items] == [True, True, True, False]
+
+
+def test_foreground_and_own_test_normals(root, picture):
+    picture(root / "fg/3.png", 255)
+    picture(root / "more/3.png")
+    split = load_folder(root / "normal", foreground=root / "fg", test_normal=root / "more")
+    assert len(split.train) == 10
+    assert [s.foreground_path for s in split.train if s.foreground_path] == [root / "fg/3.png"]
+    assert [(s.name, s.label) for s in split.test] == [("test_normal/3.png", False)]
+
+
+def test_load_samples_reads_the_named_folders(root):
+    split = load_samples("folder", root, seed=3)
+    assert split == load_folder(root / "normal", anomalous=root / "anomalous", masks=root / "masks", seed=3)
+    assert load_samples("folder", root / "normal", seed=3).train == split.train
+    parts = [load_samples("folder", root, seed=3, part=part).test for part in ("dev", "final")]
+    assert sorted(parts[0] + parts[1]) == sorted(split.test)
+
+
+def test_errors(root, picture, tmp_path):
+    normal, anomalous = root / "normal", root / "anomalous"
+    with pytest.raises(LayoutError, match="nowhere does not exist"):
+        load_folder(root / "nowhere")
+    (root / "empty").mkdir()
+    with pytest.raises(LayoutError, match=r"no images in .*empty"):
+        load_folder(root / "empty")
+    with pytest.raises(LayoutError, match=r"no images in .*empty"):
+        load_folder(normal, anomalous=root / "empty")
+    with pytest.raises(LayoutError, match=r"no images in .*empty; leave the folder out"):
+        load_folder(normal, anomalous=anomalous, masks=root / "empty")
+    with pytest.raises(LayoutError, match="without anomalous images"):
+        load_folder(normal, masks=root / "masks")
+    with pytest.raises(LayoutError, match="lies in two of the given folders"):
+        load_folder(root, anomalous=anomalous)
+    picture(root / "masks/ghost.png", 255)
+    with pytest.raises(LayoutError, match=r"mask .*ghost\.png has no image .*\(1 such masks\)"):
+        load_folder(normal, anomalous=anomalous, masks=root / "masks")
+    with pytest.raises(ValueError, match="fraction"):
+        load_folder(normal, test_fraction=2)
+    with pytest.raises(LayoutError, match="needs a folder"):
+        load_samples("folder", None)
+    with pytest.raises(LayoutError, match="no categories"):
+        load_samples("folder", root, category="screw")
+    (root / "normal").rename(root / "okay")
+    with pytest.raises(LayoutError, match="no folder `normal`"):
+        load_samples("folder", root)

@@ -1,0 +1,48 @@
+"""Projected gradient ascent (Madry et al., ICLR 2018)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from robustad._checks import check_at_least
+from robustad.attacks.base import Attack, Best, Objective, value_and_grad
+from robustad.attacks.projections import Ball
+
+
+@dataclass(frozen=True, kw_only=True)
+class PGD(Attack):
+    """Signed (L-inf) or normalised (L2) gradient ascent with a fixed step.
+
+    Attributes:
+        steps: Gradient steps per run.
+        rel_stepsize: Step length as a share of epsilon; None = 2.5 / steps (PatchGuard's).
+        random_start: Start from a random point of the ball. Without it the first run starts at the clean image and
+            only further restarts start at random.
+    """
+
+    steps: int = 10
+    rel_stepsize: float | None = None
+    random_start: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least("steps", self.steps, 1)
+
+    @classmethod
+    def published(cls, *, steps: int = 10) -> PGD:
+        """PatchGuard's evaluation attack: no random start, last iterate, one run."""
+        return cls(steps=steps, keep="last")
+
+    def run(self, objective: Objective, clean: Tensor, ball: Ball, noise: Tensor, best: Best, restart: int) -> Tensor:
+        """See `Attack.run`."""
+        share = 2.5 / self.steps if self.rel_stepsize is None else self.rel_stepsize
+        x = ball.start(noise) if self.random_start or restart > 0 else clean
+        for step in range(self.steps):
+            values, gradient = value_and_grad(objective, x)
+            if step > 0 or x is not clean:
+                best.update(x, values)
+            x = ball.clip(x + share * ball.epsilon * ball.direction(gradient))
+        best.update(x, self._values(objective, x))
+        return x

@@ -1,0 +1,49 @@
+"""Geometry of the threat: balls around images, and the steps inside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+NORMS = ("linf", "l2")
+
+
+def per_image_norm(x: Tensor) -> Tensor:
+    """L2 norm of each image, ``(N, 1, 1, 1)``, never zero."""
+    norms: Tensor = x.flatten(1).norm(dim=1).clamp_min(1e-12)
+    return norms[:, None, None, None]
+
+
+@dataclass(frozen=True)
+class Ball:
+    """All images within ``epsilon`` of ``centre`` that are images, i.e. lie in [0, 1].
+
+    Attributes:
+        centre: Clean images ``(N, 3, H, W)`` in [0, 1].
+        epsilon: Radius in pixel units.
+        norm: ``linf`` or ``l2``.
+    """
+
+    centre: Tensor
+    epsilon: float
+    norm: str = "linf"
+
+    def clip(self, images: Tensor) -> Tensor:
+        """Nearest point of the ball (L2: scaled towards the centre), then clipped to [0, 1]."""
+        offset = images - self.centre
+        if self.norm == "linf":
+            offset = offset.clamp(-self.epsilon, self.epsilon)
+        else:
+            offset = offset * (self.epsilon / per_image_norm(offset)).clamp_max(1)
+        return (self.centre + offset).clamp(0, 1)
+
+    def start(self, noise: Tensor) -> Tensor:
+        """A random point of the ball from uniform noise in [-1, 1]."""
+        if self.norm == "linf":
+            return self.clip(self.centre + self.epsilon * noise)
+        return self.clip(self.centre + self.epsilon * noise / per_image_norm(noise))
+
+    def direction(self, gradient: Tensor) -> Tensor:
+        """Steepest ascent of length 1 in the norm."""
+        return gradient.sign() if self.norm == "linf" else gradient / per_image_norm(gradient)

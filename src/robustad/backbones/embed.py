@@ -1,0 +1,110 @@
+"""Patch embeddings for timm's ViT other than one strided convolution: after pooling, or on a pretrained trunk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from robustad.backbones.embedded import folded_stages
+
+
+class GridEmbed(nn.Module):
+    """What timm's ViT expects of an ``embed_layer``: tokens, their grid, and how to make them.
+
+    Args:
+        stem: Images ``(N, 3, S, S)`` to features ``(N, channels, h, w)``.
+        img_size: Side of the image, pixels.
+        patch_size: Pixels per token, each direction.
+        in_channels: Channels of the stem's features.
+        embed_dim: Width of the tokens.
+        kernel_size: Stem features per token, each direction.
+    """
+
+    def __init__(
+        self, stem: nn.Module, *, img_size: int, patch_size: int, in_channels: int, embed_dim: int, kernel_size: int
+    ) -> None:
+        super().__init__()
+        if img_size % patch_size:
+            raise ValueError(f"`image_size` must be a multiple of the patch size {patch_size}, got {img_size}")
+        self.stem = stem
+        self.img_size = (img_size, img_size)
+        self.patch_size = (patch_size, patch_size)
+        self.grid_size = (img_size // patch_size, img_size // patch_size)
+        self.num_patches = self.grid_size[0] * self.grid_size[1]
+        self.proj = nn.Conv2d(in_channels, embed_dim, kernel_size=kernel_size, stride=kernel_size)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Tokens ``(N, h*w, embed_dim)``."""
+        x: Tensor = self.proj(self.stem(images))
+        return x.flatten(2).transpose(1, 2)  # (N, C, h, w) -> (N, h*w, C)
+
+
+class Pool(nn.Module):
+    """Average pooling: what an attack writes between the pixels of a cell is lost, what it adds to all stays small."""
+
+    def __init__(self, factor: int) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images ``(N, C, S, S)`` to ``(N, C, S / factor, S / factor)``."""
+        return F.avg_pool2d(images, self.factor)
+
+
+class Trunk(nn.Module):
+    """First stages of the embedded EfficientNet-Lite0 on images normalised to [-1, 1]."""
+
+    def __init__(self, num_stages: int, *, pretrained: bool) -> None:
+        super().__init__()
+        trunk = folded_stages(num_stages, pretrained=pretrained)
+        self.stages = trunk.stages
+        self.stride, self.out_channels = trunk.stride, trunk.out_channels
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features ``(N, out_channels, S / stride, S / stride)``."""
+        x = images
+        for stage in self.stages:
+            x = stage(x)
+        return x
+
+
+EmbedLayer = Callable[..., nn.Module]
+
+
+def pooled_embed(factor: int) -> EmbedLayer:
+    """An ``embed_layer`` that averages ``factor x factor`` pixels before cutting patches."""
+
+    def build(*, img_size: int, patch_size: int, embed_dim: int, in_chans: int = 3, **_timm: object) -> nn.Module:
+        kernel = patch_size // factor
+        return GridEmbed(
+            Pool(factor),
+            img_size=img_size,
+            patch_size=patch_size,
+            in_channels=in_chans,
+            embed_dim=embed_dim,
+            kernel_size=kernel,
+        )
+
+    return build
+
+
+def trunk_embed(num_stages: int, *, pretrained: bool) -> EmbedLayer:
+    """An ``embed_layer`` on the first stages of the embedded network (the hybrid of the ViT paper)."""
+
+    def build(*, img_size: int, patch_size: int, embed_dim: int, **_timm: object) -> nn.Module:
+        trunk = Trunk(num_stages, pretrained=pretrained)
+        with torch.no_grad():
+            trunk.eval()
+        return GridEmbed(
+            trunk,
+            img_size=img_size,
+            patch_size=patch_size,
+            in_channels=trunk.out_channels,
+            embed_dim=embed_dim,
+            kernel_size=patch_size // trunk.stride,
+        )
+
+    return build

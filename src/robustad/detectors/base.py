@@ -1,0 +1,88 @@
+"""What every detector of this package is: a differentiable module with a config and pixel normalisation inside."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from robustad._checks import check_images
+from robustad.types import Prediction
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DetectorConfig:
+    """Options that every detector has.
+
+    Attributes:
+        image_size: Side of the square input, pixels.
+        mean: Per-channel mean that pixels are normalised by, in [0, 1].
+        std: Per-channel standard deviation that pixels are normalised by.
+    """
+
+    image_size: int = 128
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Build a config from plain values (JSON, YAML); an unknown key is an error that lists the known ones."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise ValueError(f"unknown option {', '.join(map(repr, unknown))}; known: {', '.join(sorted(known))}")
+        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**plain)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return dataclasses.asdict(self)
+
+
+class AnomalyDetector(nn.Module, ABC):
+    """Base of the detectors: images ``(N, 3, S, S)`` in [0, 1] to a `Prediction`.
+
+    Differentiable end to end, deterministic in eval mode. Mean and standard deviation are buffers of the module, so
+    that attacks and corruptions see pixels.
+    """
+
+    name: ClassVar[str]
+    config_class: ClassVar[type[DetectorConfig]]
+    has_maps: ClassVar[bool] = True
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, config: DetectorConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("mean", torch.tensor(config.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(config.std).view(1, 3, 1, 1), persistent=False)
+
+    @classmethod
+    def blank(cls, config: DetectorConfig) -> Self:
+        """A detector of this config whose every tensor a checkpoint will fill; nothing is downloaded or read."""
+        return cls(config)
+
+    @property
+    def image_size(self) -> int:
+        """Side of the square input, pixels."""
+        return self.config.image_size
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Pixels in [0, 1] to the network's units; checks shape and size."""
+        check_images(images)
+        if images.shape[-2:] != (self.image_size, self.image_size):
+            size = f"{self.image_size}x{self.image_size}"
+            raise ValueError(f"`images` must be {size} pixels for this detector, got {tuple(images.shape[-2:])}")
+        return (images - self.mean) / self.std
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> Prediction:
+        """Score a batch of images ``(N, 3, S, S)``."""

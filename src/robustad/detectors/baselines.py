@@ -1,0 +1,139 @@
+"""Baselines that every claim stands beside: mean brightness, and a memory of normal patches (PatchCore-like)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from robustad.backbones import folded_stages
+from robustad.detectors.base import AnomalyDetector, DetectorConfig
+from robustad.ops.smoothing import gaussian_smooth
+from robustad.types import Prediction
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BrightnessConfig(DetectorConfig):
+    """Options of the brightness baseline.
+
+    Attributes:
+        reference: Brightness that counts as normal, in [0, 1]; only used when ``two_sided``.
+        two_sided: Score the distance from ``reference``; otherwise darker = more anomalous.
+    """
+
+    reference: float = 0.5
+    two_sided: bool = False
+
+
+class Brightness(AnomalyDetector):
+    """The trivial baseline: an image is the more anomalous, the darker it is."""
+
+    name: ClassVar[str] = "brightness"
+    config_class: ClassVar[type[DetectorConfig]] = BrightnessConfig
+    has_maps: ClassVar[bool] = False
+    config: BrightnessConfig
+
+    def forward(self, images: Tensor) -> Prediction:
+        """Scores of images ``(N, 3, S, S)``; no maps."""
+        brightness = images.mean(dim=(1, 2, 3))
+        if self.config.two_sided:
+            return Prediction((brightness - self.config.reference).abs(), None)
+        return Prediction(-brightness, None)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PatchCoreConfig(DetectorConfig):
+    """Options of the patch memory.
+
+    Attributes:
+        stages: Stages of the embedded EfficientNet-Lite0 whose features are joined at the first one's resolution.
+        memory_size: Normal patches that are kept (random subset, then greedy farthest-point selection).
+        sigma: Smoothing of the map, pixels.
+    """
+
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    stages: tuple[int, ...] = (3, 5)
+    memory_size: int = 2000
+    sigma: float = 4.0
+
+
+class PatchCore(AnomalyDetector):
+    """Distance of each patch to the nearest remembered normal patch, on embedded ImageNet features.
+
+    Never attacked in training, so it shows what accuracy without robustness looks like.
+
+    Source: Roth et al., CVPR 2022. Differs: EfficientNet-Lite0 features, no re-weighting of the image score.
+    """
+
+    name: ClassVar[str] = "patchcore"
+    config_class: ClassVar[type[DetectorConfig]] = PatchCoreConfig
+    config: PatchCoreConfig
+    memory: Tensor
+
+    def __init__(self, config: PatchCoreConfig, *, load_weights: bool = True) -> None:
+        super().__init__(config)
+        trunk = folded_stages(max(config.stages), pretrained=load_weights)
+        self.trunk = trunk.stages
+        channels = sum(trunk.channels[stage - 1] for stage in config.stages)
+        self.register_buffer("memory", torch.zeros(config.memory_size, channels))
+
+    @classmethod
+    def blank(cls, config: DetectorConfig) -> Self:
+        """A detector to be filled from a checkpoint."""
+        assert isinstance(config, PatchCoreConfig)
+        return cls(config, load_weights=False)
+
+    def patch_features(self, images: Tensor) -> Tensor:
+        """Locally averaged features ``(N, C, h, w)`` at the resolution of the finest stage used."""
+        x = self.normalise(images)
+        collected: list[Tensor] = []
+        for number, stage in enumerate(self.trunk, start=1):
+            x = stage(x)
+            if number in self.config.stages:
+                collected.append(F.avg_pool2d(x, 3, stride=1, padding=1))
+        size = collected[0].shape[-2:]
+        return torch.cat([F.interpolate(f, size=size, mode="bilinear") for f in collected], dim=1)
+
+    def fit(self, batches: Iterable[Tensor], *, generator: torch.Generator | None = None) -> Self:
+        """Fill the memory from batches of normal images ``(N, 3, S, S)``.
+
+        Raises:
+            ValueError: If there is no image.
+        """
+        with torch.no_grad():
+            patches = [self.patch_features(batch).permute(0, 2, 3, 1).flatten(0, 2) for batch in batches]
+        if not patches:
+            raise ValueError("`batches` holds no image to remember")
+        pool = torch.cat(patches)
+        pool = pool[torch.randperm(len(pool), generator=generator)[: 10 * self.config.memory_size]]
+        self.memory = _farthest_points(pool, self.config.memory_size)
+        return self
+
+    def forward(self, images: Tensor) -> Prediction:
+        """Scores (distance of the strangest patch) and maps of images ``(N, 3, S, S)``."""
+        features = self.patch_features(images)
+        n, _, h, w = features.shape
+        flat = features.permute(0, 2, 3, 1).flatten(0, 2)  # (N, C, h, w) -> (N*h*w, C)
+        distances = torch.cdist(flat, self.memory).min(dim=1).values.view(n, h, w)
+        size = (self.image_size, self.image_size)
+        maps = F.interpolate(distances[:, None], size=size, mode="bilinear")[:, 0]
+        return Prediction(distances.flatten(1).amax(1), gaussian_smooth(maps, sigma=self.config.sigma, radius=8))
+
+
+def _farthest_points(pool: Tensor, count: int) -> Tensor:
+    """Greedy k-centre subset of ``pool`` (rows), on a random projection to 32 dimensions for speed."""
+    if len(pool) <= count:
+        return pool[torch.arange(count) % len(pool)]
+    generator = torch.Generator().manual_seed(0)
+    low = pool @ torch.randn(pool.shape[1], 32, generator=generator)
+    nearest = (low - low[0]).square().sum(1)
+    chosen = [0]
+    for _ in range(count - 1):
+        chosen.append(int(nearest.argmax()))
+        nearest = torch.minimum(nearest, (low - low[chosen[-1]]).square().sum(1))
+    return pool[chosen]

@@ -1,0 +1,13 @@
+"""Detectors by name: one row each."""
+
+from __future__ import annotations
+
+from robustad.detectors.base import AnomalyDetector
+from robustad.detectors.baselines import Brightness, PatchCore
+from robustad.detectors.patchguard import PatchGuard
+
+DETECTORS: dict[str, type[AnomalyDetector]] = {
+    "brightness": Brightness,
+    "patchcore": PatchCore,
+    "patchguard": PatchGuard,
+}

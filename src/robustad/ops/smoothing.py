@@ -1,0 +1,39 @@
+"""Gaussian smoothing of maps, as separable convolutions that gradients pass through."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def gaussian_smooth(maps: Tensor, *, sigma: float, radius: int) -> Tensor:
+    """Smooth each map with a truncated, normalised Gaussian; borders mirror with the edge pixel repeated.
+
+    Args:
+        maps: Maps ``(N, H, W)``.
+        sigma: Standard deviation, pixels; 0 returns the maps as they are.
+        radius: Half width of the kernel, pixels (``2 * radius + 1`` taps).
+
+    Returns:
+        Maps ``(N, H, W)``.
+    """
+    if sigma == 0:
+        return maps
+    taps = torch.arange(-radius, radius + 1, dtype=torch.float64)
+    kernel = torch.exp(-0.5 * (taps / sigma) ** 2)
+    kernel = (kernel / kernel.sum()).to(maps.dtype).to(maps.device)
+    x = _pad_rows(maps, radius)[:, None]  # (N, 1, H + 2r, W)
+    x = F.conv2d(x, kernel[None, None, :, None])
+    x = _pad_rows(x[:, 0].transpose(1, 2), radius)[:, None]  # (N, 1, W + 2r, H)
+    x = F.conv2d(x, kernel[None, None, :, None])
+    return x[:, 0].transpose(1, 2)
+
+
+def _pad_rows(maps: Tensor, radius: int) -> Tensor:
+    """Extend rows ``(N, R, C)`` by mirroring with the edge row repeated, also where the map is smaller than that."""
+    rows = maps.shape[1]
+    period = 2 * rows
+    index = torch.arange(-radius, rows + radius, device=maps.device) % period
+    index = torch.where(index >= rows, period - 1 - index, index)
+    return maps[:, index]

@@ -60,6 +60,8 @@ def test_16_bit_greys_are_scaled_not_truncated(tmp_path, name):
     image = read_image(save(tmp_path / name, Image.fromarray(deep)))
     np.testing.assert_array_equal(image[0, :, 0], [0, 1, 128, 255])
     assert (image == image[..., :1]).all()
+    dark = np.array([[0, 257]], dtype=np.uint16)  # a dark picture is not stretched
+    np.testing.assert_array_equal(read_image(save(tmp_path / name, Image.fromarray(dark)))[0, :, 0], [0, 1])
 
 
 def test_32_bit_integers_count_as_16_bit_unless_they_exceed_it(tmp_path):

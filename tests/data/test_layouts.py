@@ -153,7 +153,22 @@ def test_order_does_not_depend_on_the_file_system(tmp_path, picture, monkeypatch
 
     monkeypatch.setattr(os, "scandir", Reversed)
     monkeypatch.setattr(os, "listdir", lambda path=".": sorted(listdir(path), reverse=True))
-    assert read_layout(LAYOUTS["mvtec"], tmp_path, "bottle") == before
+    after = read_layout(LAYOUTS["mvtec"], tmp_path, "bottle")
+    assert after == before
+    assert [sample.path.parent.name for sample in after.test] == [
+        "good",
+        "broken_large",
+        "broken_large",
+        "contamination",
+    ]
+    assert [sample.path.name for sample in after.train] == ["000.png", "001.PNG"]
+
+
+def test_only_folders_of_the_pattern_are_defects(tmp_path, picture):
+    build(tmp_path, "mtd", picture)
+    before = read_layout(LAYOUTS["mtd"], tmp_path)
+    picture(tmp_path / "XY_Crack/Imgs/exp1_num_9.jpg")
+    assert read_layout(LAYOUTS["mtd"], tmp_path) == before
 
 
 def test_patients_are_groups(tmp_path, picture):

@@ -1,1 +1,37 @@
+"""Reports: one self-contained HTML file."""
 
+from __future__ import annotations
+
+from robustad.reporting.examples import pick_examples
+from robustad.reporting.html import data_uri, render, write_report
+from robustad.reporting.report import (
+    METRICS,
+    Example,
+    ExampleGroup,
+    Headline,
+    HealthCheck,
+    MetricRow,
+    MetricTable,
+    Report,
+    ReportFigure,
+    format_epsilon,
+    metric_table,
+)
+
+__all__ = [
+    "METRICS",
+    "Example",
+    "ExampleGroup",
+    "Headline",
+    "HealthCheck",
+    "MetricRow",
+    "MetricTable",
+    "Report",
+    "ReportFigure",
+    "data_uri",
+    "format_epsilon",
+    "metric_table",
+    "pick_examples",
+    "render",
+    "write_report",
+]

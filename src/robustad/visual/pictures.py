@@ -132,7 +132,8 @@ def strip(
         "attacked_image": attacked_image,
         "attacked_map": None if attacked_map is None else overlay(behind, attacked_map, vmin=low, vmax=high),
     }
-    texts = {**CAPTIONS, **(captions or {})}
+    unmarked = {} if mask is None or np.any(mask) else {"mask": "ground truth: no defect"}
+    texts = {**CAPTIONS, **unmarked, **(captions or {})}
     return _row([_panel(panel, texts[name], panel_size) for name, panel in panels.items() if panel is not None])
 
 
@@ -179,10 +180,10 @@ def _panel(image: Picture, caption: str, size: int) -> Image.Image:
     height, width = image.shape[:2]
     width = max(1, round(size * width / height))
     smooth = Image.Resampling.LANCZOS if size < height else Image.Resampling.BICUBIC
-    plate = max(18, size // 10)
+    plate = max(18, size // 9)
     panel = Image.new("RGBA", (width, size + plate), (*_PLATE, 255))
     panel.paste(Image.fromarray(image).resize((width, size), smooth), (0, 0))
-    font = _font(max(10, round(plate * 0.55)))
+    font = _font(max(10, round(plate * 0.52)))
     while caption and font.getlength(caption) > width - 8:
         caption = caption[:-2].rstrip() + "…" if len(caption) > 2 else ""
     position = (width / 2, size + plate / 2)
@@ -202,5 +203,5 @@ def _row(panels: list[Image.Image]) -> bytes:
 
 def _encode(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, format="PNG", optimize=True)
+    image.save(buffer, format="PNG")
     return buffer.getvalue()

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
@@ -67,7 +68,7 @@ def security_curve(
     """
     if not curves:
         raise ValueError("`curves` must hold at least one curve")
-    figure = new_figure(7.6, 4.0)
+    figure = new_figure(9.4, 4.4)
     axes = add_axes(figure, 1, 1, 1, xlabel="largest change of a pixel, ε in grey levels of 255", ylabel=metric)
     for index, (name, curve) in enumerate(curves.items()):
         _draw_curve(axes, name, curve, index)
@@ -131,7 +132,8 @@ def score_histograms(
         drawn.append(axes)
     for axes in drawn:
         axes.set_ylim(0, 1.12 * tallest)
-        axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+        axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
     drawn[0].set_ylabel("share of the class", fontsize=9.5, color=INK)
     figure.legend(
         *drawn[0].get_legend_handles_labels(),
@@ -254,7 +256,7 @@ def _readable(stops: list[float], right: float) -> list[float]:
 def _label_ends(axes: Axes, labels: list[tuple[float, str, str]]) -> None:
     """Names beside the right ends of the lines, moved apart where they would overlap."""
     labels = sorted(labels)
-    heights = _spread([height for height, _, _ in labels], gap=0.062, top=1.0)
+    heights = _spread([height for height, _, _ in labels], gap=0.056, top=1.0)
     for (value, text, colour), height in zip(labels, heights, strict=True):
         axes.annotate(
             text,

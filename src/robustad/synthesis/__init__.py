@@ -1,1 +1,7 @@
+"""Pseudo-anomalies: normal images in, anomalous images and their masks out."""
 
+from robustad.synthesis.appearances import APPEARANCES
+from robustad.synthesis.pseudo import PseudoAnomalies, PseudoAnomalyConfig
+from robustad.synthesis.shapes import SHAPES
+
+__all__ = ["APPEARANCES", "SHAPES", "PseudoAnomalies", "PseudoAnomalyConfig"]

@@ -22,6 +22,7 @@ import pytest
 
 from robustad.data import _fetching, _http
 from robustad.data._addresses import Address, load_addresses
+from robustad.data._placing import place
 from robustad.data.download import available, download_dataset, download_weights, manual_steps
 from robustad.errors import DownloadError, MissingExtra
 
@@ -38,6 +39,7 @@ class Resource:
     minds_if_range: bool = True
     cuts: list[int] = field(default_factory=list)  # bytes to send before each cut
     failures: list[int] = field(default_factory=list)  # status codes to answer first
+    range_error: int = 0  # how far the answered range lies beside the asked one
     content_length: bool = True
 
 
@@ -73,7 +75,7 @@ class Server:
         match = re.match(r"bytes=(\d+)-", handler.headers.get("Range", ""))
         current = handler.headers.get("If-Range") in (etag, resource.headers.get("Last-Modified"))
         if match and resource.ranges and (current or not resource.minds_if_range):
-            start = int(match[1])
+            start = int(match[1]) + resource.range_error
             if start >= len(resource.content):
                 handler.send_response(416)
                 handler.end_headers()
@@ -202,6 +204,12 @@ def test_shrunk_file_starts_anew(server: Server, tmp_path: Path) -> None:
     fails(lambda: _http.fetch(f"{server.url}/f", tmp_path / "f"))
     server.resources["/f"] = Resource(b"short", headers={"ETag": '"v2"'}, minds_if_range=False)
     assert _http.fetch(f"{server.url}/f", tmp_path / "f").read_bytes() == b"short"
+
+
+def test_wrong_range_is_not_stitched_in(server: Server, tmp_path: Path) -> None:
+    server.resources["/f"] = Resource(cuts=[100_000], range_error=1)
+    assert _http.fetch(f"{server.url}/f", tmp_path / "f").read_bytes() == CONTENT
+    assert [asked for _, asked in server.requests] == ["", "bytes=100000-", ""]
 
 
 @pytest.mark.parametrize("headers", [{}, {"ETag": 'W/"weak"'}])
@@ -510,6 +518,15 @@ def test_masks_go_to_their_categories_and_never_over_others(server: Server, driv
     assert drive.asked == ["FILE"]
 
 
+def test_masks_of_an_interrupted_run_do_not_replace_others(tmp_path: Path) -> None:
+    source, root = tmp_path / "ready", tmp_path / "root"
+    for path in (source / "a/1.png", source / "b/1.png", root / "a/train/foreground_mask/own.png", root / "b/x"):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"x")
+    place(source, root, mask_rows()[0])
+    assert files_below(root) == {"a/train/foreground_mask/own.png", "b/train/foreground_mask/1.png", "b/x"}
+
+
 def test_masks_without_categories(server: Server, drive: Drive, tmp_path: Path) -> None:
     images = images_row(server, zipped("train/good/1.png", "test/x"), present="train/good")
     drive.files["FILE"] = zipped("foreground_mask/1.png", "foreground_mask/2.png")
@@ -558,13 +575,20 @@ def test_dataset_in_two_parts(drive: Drive, tmp_path: Path) -> None:
     assert len([name for name in files_below(tmp_path) if re.match(r"(train|test)/a\w+/1.JPEG", name)]) == 4
 
 
-def test_missing_client_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_client_is_said_before_anything_is_fetched(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def missing(module: str, extra: str) -> None:
         raise MissingExtra(f"{module} [{extra}]")
 
     monkeypatch.setattr(_fetching, "require", missing)
     with pytest.raises(MissingExtra, match=r"gdown \[download\]"):
         download_weights("mvtec", "bottle", tmp_path)
+    with pytest.raises(MissingExtra):
+        download_dataset("set", tmp_path / "r", addresses=[images_row(server), *mask_rows()])
+    assert server.requests == []
+    download_dataset("set", tmp_path / "r", masks=False, addresses=[images_row(server), *mask_rows()])
+    assert "a/train/good/1.png" in files_below(tmp_path / "r")
 
 
 # --- weights --------------------------------------------------------------------------------------------------------

@@ -29,6 +29,12 @@ def is_missing(root: Path, row: Address) -> bool:
     return (staging(root, row) / "ready").is_dir() or not in_place(root, row)
 
 
+def check_client(rows: Sequence[Address]) -> None:
+    """Raise MissingExtra now rather than after hours if one of the rows needs the client of shared drives."""
+    if any(row.how.startswith("gdrive") for row in rows):
+        require("gdown", "download")
+
+
 def bring(rows: Sequence[Address], root: Path, *, show_progress: bool) -> None:
     """Fetch the first of ``rows`` that can be had, and put it in place below ``root``.
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from robustad._checks import check_choice
 from robustad.data._addresses import Address, load_addresses, select
-from robustad.data._fetching import bring, bring_folder, bring_weights, is_missing, staging
+from robustad.data._fetching import bring, bring_folder, bring_weights, check_client, is_missing, staging
 from robustad.data._placing import in_place, visible
 from robustad.data.roots import data_home
 from robustad.errors import DownloadError
@@ -73,11 +73,14 @@ def download_dataset(
     root = (data_home() / name if root is None else Path(root).expanduser()).resolve()
     images = select(table, "images", name)
     missing = [row for row in images if is_missing(root, row)]
+    alternatives = select(table, "masks", name) if masks else []
+    if alternatives and not is_missing(root, alternatives[0]):
+        alternatives = []
     _check_can_start(name, root, images, missing)
+    check_client([*missing, *alternatives[:1]])
     for row in missing:
         bring([row], root, show_progress=progress)
-    alternatives = select(table, "masks", name) if masks else []
-    if alternatives and is_missing(root, alternatives[0]):
+    if alternatives:
         bring(alternatives, root, show_progress=progress)
     return root
 

@@ -82,9 +82,9 @@ def test_missing_folder_and_names(tmp_path):
 
 def test_all_categories_are_checked(root, picture):
     picture(root / "nut/train/good/0.png")
-    found = check_dataset("mvtec", root)
-    assert [p.path.name for p in found] == ["nut"]
     assert check_dataset("mvtec", root, category="screw") == []
+    (root / "screw/test/good/0.png").write_bytes(b"")
+    assert [p.path.name for p in check_dataset("mvtec", root)] == ["nut", "0.png"]
 
 
 def test_plain_folder(tmp_path, picture):

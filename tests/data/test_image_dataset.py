@@ -128,9 +128,18 @@ def test_cache_follows_content_and_transform(samples, tmp_path, picture):
     ImageDataset(samples[:2], 8, cache)
     assert len(list(cache.iterdir())) == 4
     picture(samples[0].path, 200)
-    os.utime(samples[0].path, ns=(1, 1))
     assert (ImageDataset(samples, 8, cache)[0]["image"] == 200).all()
     assert len(list(cache.iterdir())) == 5
+
+
+def test_cache_notices_a_change_that_keeps_the_size(tmp_path, picture):
+    path = picture(tmp_path / "a.bmp", 100)
+    assert (ImageDataset([make(path)], 8, tmp_path / "cache")[0]["image"] == 100).all()
+    size = path.stat().st_size
+    picture(path, 200)
+    os.utime(path, ns=(1, 1))
+    assert path.stat().st_size == size
+    assert (ImageDataset([make(path)], 8, tmp_path / "cache")[0]["image"] == 200).all()
 
 
 @pytest.mark.parametrize("damage", ["cut", "garbage", "other shape", "empty"])

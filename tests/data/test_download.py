@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import inspect
 import io
 import json
 import os
@@ -20,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from robustad.data import _fetching, _http
+from robustad.data import _drive, _fetching, _http
 from robustad.data._addresses import Address, load_addresses
 from robustad.data._placing import place
 from robustad.data.download import available, download_dataset, download_weights, manual_steps
@@ -345,6 +346,8 @@ def test_default_root_and_wrapper_folder(server: Server, tmp_path: Path) -> None
     root = download_dataset("set", addresses=[row])
     assert root == tmp_path / "home" / "set"
     assert files_below(root) == {"a/train/good/1.png"}
+    assert download_dataset("set", addresses=[row]) == root
+    assert len(server.requests) == 1
 
 
 def test_foreign_folder_is_left_alone(server: Server, tmp_path: Path) -> None:
@@ -614,6 +617,14 @@ def test_weights_that_are_a_page(drive: Drive, tmp_path: Path) -> None:
     drive.files[BOTTLE] = b"<!DOCTYPE html>"
     fails(lambda: download_weights("mvtec", "bottle", tmp_path / "w"), "not a file of weights", BOTTLE)
     assert files_below(tmp_path) == set()
+
+
+def test_installed_client_takes_the_arguments_that_the_stand_in_takes() -> None:
+    gdown = pytest.importorskip("gdown")
+    for name in ("download", "download_folder"):
+        wanted = inspect.signature(getattr(Drive, name)).parameters
+        assert set(wanted) - {"self"} <= set(inspect.signature(getattr(gdown, name)).parameters)
+    assert gdown.exceptions.FileURLRetrievalError in _drive._failures(gdown)
 
 
 def test_folders_of_weights(drive: Drive, tmp_path: Path) -> None:

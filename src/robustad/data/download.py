@@ -13,8 +13,8 @@ from robustad._checks import check_choice
 from robustad.data._addresses import Address, load_addresses, select
 from robustad.data._fetching import bring, bring_folder, bring_weights, check_client, is_missing, staging
 from robustad.data._placing import in_place, visible
-from robustad.data.roots import data_home
-from robustad.errors import DownloadError
+from robustad.data.roots import data_home, default_root
+from robustad.errors import DownloadError, LayoutError
 
 
 def available(*, addresses: Sequence[Address] | None = None) -> list[Address]:
@@ -70,7 +70,7 @@ def download_dataset(
     """
     table = _table(addresses)
     _check_dataset(table, name)
-    root = (data_home() / name if root is None else Path(root).expanduser()).resolve()
+    root = (_default_root(name) if root is None else Path(root).expanduser()).resolve()
     images = select(table, "images", name)
     missing = [row for row in images if is_missing(root, row)]
     alternatives = select(table, "masks", name) if masks else []
@@ -154,6 +154,13 @@ def _table(addresses: Sequence[Address] | None) -> Sequence[Address]:
 
 def _check_dataset(table: Sequence[Address], name: str) -> None:
     check_choice("name", name, {row.dataset for row in table if row.kind == "images"})
+
+
+def _default_root(name: str) -> Path:
+    try:
+        return default_root(name)  # where `load_samples` finds it already
+    except LayoutError:
+        return data_home() / name
 
 
 def _where(row: Address) -> str:

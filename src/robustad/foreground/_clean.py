@@ -14,8 +14,10 @@ from skimage.morphology import disk
 Mask = npt.NDArray[np.bool_]
 Field = npt.NDArray[np.floating]
 
-_RADIUS_SHARE = 1 / 100
+_CLOSE_SHARE = 1 / 50
+_OPEN_SHARE = 1 / 100
 _SMALLEST_PART = 0.1
+_BORDER_SHARE = 0.03
 _LARGEST_HOLE = 0.1
 
 
@@ -25,11 +27,12 @@ def tidy(mask: Mask) -> Mask:
     Parts below a tenth of the largest one are dropped; holes below a tenth of what remains are filled (a highlight is
     filled, the bore of a washer is not). The result may be empty.
     """
-    radius = max(1, round(min(mask.shape) * _RADIUS_SHARE))
+    closing, opening = (max(1, round(min(mask.shape) * share)) for share in (_CLOSE_SHARE, _OPEN_SHARE))
+    margin = closing + opening
     # padded by repetition, so that the object may touch the border without being eaten there
-    padded = np.pad(mask, radius, mode="edge")
-    smooth = ndimage.binary_opening(ndimage.binary_closing(padded, disk(radius)), disk(radius))
-    kept = _parts(smooth[radius:-radius, radius:-radius], lambda sizes: sizes >= _SMALLEST_PART * sizes.max())
+    padded = np.pad(mask, margin, mode="edge")
+    smooth = ndimage.binary_opening(ndimage.binary_closing(padded, disk(closing)), disk(opening))
+    kept = _parts(smooth[margin:-margin, margin:-margin], lambda sizes: sizes >= _SMALLEST_PART * sizes.max())
     limit = _LARGEST_HOLE * kept.sum()
     holes = ndimage.binary_fill_holes(kept) & ~kept
     return kept | _parts(holes, lambda sizes: sizes <= limit)
@@ -59,6 +62,14 @@ def otsu(field: Field) -> tuple[float, float]:
         return threshold, 0.0
     between = share * (1 - share) * (field[above].mean() - field[~above].mean()) ** 2
     return threshold, float(between / variance)
+
+
+def border_ring(shape: tuple[int, ...]) -> Mask:
+    """The outermost 3 % of an image, bool ``(H, W)``."""
+    width = max(1, round(min(shape) * _BORDER_SHARE))
+    border = np.ones(shape, dtype=bool)
+    border[width:-width, width:-width] = False
+    return border
 
 
 def resize_field(field: npt.NDArray[np.floating], shape: tuple[int, int]) -> npt.NDArray[np.float32]:

@@ -187,7 +187,8 @@ def resize_foreground(array: ByteArray, size: int, *, published: bool = False) -
         bool array ``(size, size)``.
     """
     if published:
-        return np.asarray(Image.fromarray(array).resize((size, size), Image.Resampling.NEAREST)) == 255
+        small: BoolArray = np.asarray(Image.fromarray(array).resize((size, size), Image.Resampling.NEAREST)) == 255
+        return small
     mask = binarise_mask(array)
     return mask[np.ix_(_centres(mask.shape[0], size), _centres(mask.shape[1], size))]
 

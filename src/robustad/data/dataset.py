@@ -20,7 +20,6 @@ from robustad.errors import ImageError
 from robustad.files import atomic_path
 from robustad.images import (
     ByteArray,
-    binarise_mask,
     read_image,
     read_mask,
     resize_foreground,
@@ -187,11 +186,6 @@ def draw_boxes(boxes: Sequence[Box], shape: tuple[int, ...]) -> ByteArray:
     for left, top, right, bottom in boxes:
         mask[top:bottom, left:right] = 255
     return mask
-
-
-def marked_pixels(mask: ByteArray) -> int:
-    """Number of pixels of a grey mask that count as marked."""
-    return int(binarise_mask(mask).sum())
 
 
 def _read_fitting(path: Path, image: Path, shape: tuple[int, ...]) -> ByteArray:

@@ -162,11 +162,6 @@ def annotation_folders(layout: Layout, root: Path, category: str | None) -> list
     return folders
 
 
-def find_by_stem(folder: Path, stem: str, extension: str) -> Path | None:
-    """The image file ``folder/stem.*``: with ``extension`` if there is one, else ``.png``, else the first by name."""
-    return MaskFinder().find(folder, stem, extension)
-
-
 class MaskFinder:
     """Finds masks by name, reading each folder once."""
 
@@ -174,7 +169,7 @@ class MaskFinder:
         self._folders: dict[Path, dict[str, list[Path]]] = {}
 
     def find(self, folder: Path, stem: str, extension: str) -> Path | None:
-        """See `find_by_stem`."""
+        """The file ``folder/stem.*``: with ``extension`` if there is one, else ``.png``, else the first by name."""
         if folder not in self._folders:
             self._folders[folder] = _by_stem(folder)
         wanted = (extension.lower(), ".png")

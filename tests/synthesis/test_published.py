@@ -121,7 +121,7 @@ def test_fallback() -> None:
     released = [place(area, random.Random(i), PublishedConfig(lower=12, dilation=0)) for i in range(30)]
     assert all(spot.attempts == 251 and spot.width == spot.height == 12 for spot in released)
     assert any(max(spot.x2, spot.y2) + 12 > 40 for spot in released)
-    checked = PublishedConfig(lower=12, dilation=0, checked_fallback=True)
+    checked = dataclasses.replace(PublishedConfig.fixed(lower=12), dilation=0)
     for i in range(30):
         spot = place(area, random.Random(i), checked)
         assert max(spot[:4]) + 12 <= 40
@@ -145,6 +145,12 @@ def test_a_foreground_that_vanishes(value: float) -> None:
         PublishedGenerator()(images, foreground, sample_randoms(0, 0, [0]))
     _, masks = PublishedGenerator.fixed()(images, foreground, sample_randoms(0, 0, [0]))
     assert masks.any()
+
+
+def test_fixed_repairs_every_released_defect() -> None:
+    released, fixed = (dataclasses.asdict(config) for config in (PublishedConfig(), PublishedConfig.fixed()))
+    same = {name for name in released if released[name] == fixed[name]}
+    assert same == {"lower", "upper", "elastic_seed", "max_redraws", "dilation", "max_failures", "size_draws"}
 
 
 def test_elastic_reseeding_is_one_warp_per_shape() -> None:

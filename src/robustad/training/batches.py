@@ -1,0 +1,122 @@
+"""Which images a step sees: a function of (seed, step) alone, so that a resumed run continues exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from robustad._random import derive_seed, torch_generator
+
+
+class Batch(NamedTuple):
+    """Normal images of one step.
+
+    Attributes:
+        images: ``(N, 3, S, S)`` in [0, 1].
+        foreground: ``(N, S, S)`` bool, where pseudo-anomalies may lie.
+        seeds: One per image, derived from (seed, epoch, sample).
+    """
+
+    images: Tensor
+    foreground: Tensor
+    seeds: list[int]
+
+
+class Schedule:
+    """Shuffled batches, epoch by epoch, addressed by step.
+
+    Args:
+        num_samples: Training images.
+        batch_size: Images per step, over all processes.
+        seed: Seed of the run.
+        keep_partial: Keep the smaller last batch of an epoch (published); otherwise an epoch ends with the last full
+            one. A set smaller than a batch is one batch.
+    """
+
+    def __init__(self, num_samples: int, batch_size: int, *, seed: int, keep_partial: bool = False) -> None:
+        if num_samples < 1:
+            raise ValueError("there is no normal image to train on")
+        self.num_samples, self.batch_size, self.seed = num_samples, min(batch_size, num_samples), seed
+        full, rest = divmod(num_samples, self.batch_size)
+        self.steps_per_epoch = full + (1 if keep_partial and rest else 0)
+
+    def epoch(self, step: int) -> int:
+        """Epoch of a 0-based step."""
+        return step // self.steps_per_epoch
+
+    def indices(self, step: int) -> list[int]:
+        """Sample numbers of a 0-based step."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        order = torch.randperm(self.num_samples, generator=torch_generator(self.seed, "order", epoch))
+        return order[position * self.batch_size : (position + 1) * self.batch_size].tolist()
+
+    def seeds(self, step: int) -> list[int]:
+        """One seed per sample of a step."""
+        epoch = self.epoch(step)
+        return [derive_seed(self.seed, "sample", epoch, index) for index in self.indices(step)]
+
+
+class _Steps:
+    """Batch sampler of the steps from ``start`` on, without end."""
+
+    def __init__(self, schedule: Schedule, start: int, rank: int, world_size: int) -> None:
+        self.schedule, self.start, self.rank, self.world_size = schedule, start, rank, world_size
+
+    def __iter__(self) -> Iterator[list[int]]:
+        step = self.start
+        while True:
+            yield self.schedule.indices(step)[self.rank :: self.world_size]
+            step += 1
+
+
+class Batches:
+    """Iterates over the batches from a step on.
+
+    Args:
+        dataset: Items with ``image`` (uint8) and ``foreground`` (bool).
+        schedule: Order of the samples.
+        rank: Number of this process; it gets every ``world_size``-th sample of each batch.
+        world_size: Number of processes.
+        num_workers: Reading processes.
+    """
+
+    def __init__(
+        self, dataset: Dataset[object], schedule: Schedule, *, rank: int = 0, world_size: int = 1, num_workers: int = 0
+    ) -> None:
+        self.dataset, self.schedule = dataset, schedule
+        self.rank, self.world_size, self.num_workers = rank, world_size, num_workers
+
+    def start_at(self, step: int) -> Iterator[Batch]:
+        """Batches of step, step + 1, ...; never ends."""
+        sampler = _Steps(self.schedule, step, self.rank, self.world_size)
+        loader = DataLoader(
+            self.dataset,
+            batch_sampler=sampler,
+            num_workers=self.num_workers,
+            collate_fn=_collate,
+            persistent_workers=self.num_workers > 0,
+            generator=torch_generator(self.schedule.seed, "workers"),  # the loader must not draw from the global one
+        )
+        for number, (images, foreground) in enumerate(loader, start=step):
+            seeds = self.schedule.seeds(number)[self.rank :: self.world_size]
+            yield Batch(images.to(torch.float32) / 255, foreground, seeds)
+
+
+def _collate(items: Sequence[dict[str, Tensor]]) -> tuple[Tensor, Tensor]:
+    return torch.stack([item["image"] for item in items]), torch.stack([item["foreground"] for item in items])
+
+
+def augment(batch: Batch) -> Batch:
+    """Mirror (each axis with probability 1/2), and vary gain by +-5 % and offset by +-0.02, image by image."""
+    images, foreground = batch.images.clone(), batch.foreground.clone()
+    for i, seed in enumerate(batch.seeds):
+        u = torch.rand(4, generator=torch_generator(seed, "augment")).tolist()
+        axes = [axis for axis, number in ((1, u[0]), (2, u[1])) if number < 0.5]
+        image = images[i].flip(axes) * (1 + 0.1 * (u[2] - 0.5)) + 0.04 * (u[3] - 0.5)
+        images[i] = image.clamp(0, 1)
+        foreground[i] = foreground[i].flip([axis - 1 for axis in axes])
+    return Batch(images, foreground, batch.seeds)

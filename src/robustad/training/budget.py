@@ -1,0 +1,51 @@
+"""From a wall-clock budget to a fixed number of steps, measured once and then kept."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from statistics import median
+
+MIN_TIMED, MAX_TIMED = 8, 30
+MARGIN = 0.97  # later steps are a little slower than the first ones: checkpoints, logs, full epsilon
+
+
+@dataclass
+class StepBudget:
+    """Times the first steps until the number of steps that fit into ``max_time`` is known.
+
+    Attributes:
+        max_time: Seconds from construction on.
+        total: Steps of the whole run, once known.
+        reserved: Seconds of the budget that go to other work than steps (early looks).
+    """
+
+    max_time: float
+    total: int | None = None
+    reserved: float = 0.0
+    clock: Callable[[], float] = time.perf_counter
+    _durations: list[float] = field(default_factory=list)
+    _start: float = field(init=False)
+    _last: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._start = self._last = self.clock()
+
+    def step_begins(self) -> None:
+        """Call before each step."""
+        self._last = self.clock()
+
+    def step_ends(self, step: int) -> int | None:
+        """Call after each step (``step`` steps are done); returns the total once it is known."""
+        if self.total is not None:
+            return self.total
+        now = self.clock()
+        self._durations.append(now - self._last)
+        elapsed = now - self._start
+        enough = len(self._durations) >= MAX_TIMED or elapsed > 0.1 * self.max_time
+        if (len(self._durations) >= MIN_TIMED and enough) or elapsed >= self.max_time:
+            typical = median(self._durations[2:] or self._durations)  # the first steps also warm caches up
+            left = MARGIN * self.max_time - elapsed - self.reserved
+            self.total = step + max(0, int(left / typical))
+        return self.total

@@ -1,0 +1,285 @@
+"""The training loop of every detector, on Lightning Fabric: visible, deterministic, and exactly resumable."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from robustad._progress import Progress
+from robustad._random import derive_seed
+from robustad.training.average import WeightAverage
+from robustad.training.batches import Batch, Batches, augment
+from robustad.training.budget import StepBudget
+from robustad.training.config import TrainingConfig
+from robustad.training.runlog import RunLog, read_log
+from robustad.training.schedules import cosine_with_warmup, published_cosine
+from robustad.training.state import TrainingState
+
+
+class StepContext(NamedTuple):
+    """What a method may know of the step.
+
+    Attributes:
+        step: 0-based.
+        total: Steps of the run; None while the budget is being measured.
+        epoch: 0-based.
+        fabric: For autocast and devices.
+    """
+
+    step: int
+    total: int | None
+    epoch: int
+    fabric: Fabric
+
+
+class Losses(NamedTuple):
+    """Result of a step: what is minimised, and figures for the log."""
+
+    total: Tensor
+    parts: dict[str, Tensor]
+
+
+class Method(Protocol):
+    """A way to train a network: the loss of one batch, attacks included."""
+
+    network: nn.Module
+    forward_methods: tuple[str, ...]
+
+    def loss(self, network: Any, batch: Batch, context: StepContext) -> Losses:
+        """Loss of a batch; ``network`` is the module to call for the pass that gradients flow through."""
+        ...
+
+
+Look = Callable[[nn.Module], dict[str, float]]
+LOOK_FIGURE = "look_attacked_AUROC"
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What training leaves behind.
+
+    Attributes:
+        network: With the weights that are kept, in eval mode.
+        steps: Steps of the run.
+        seconds: Wall time of this session.
+        kept_step: Step of the kept weights: the last one, unless an early look was clearly better.
+    """
+
+    network: nn.Module
+    steps: int
+    seconds: float
+    kept_step: int
+
+
+class Engine:
+    """Trains one network.
+
+    Args:
+        method: Loss of a step.
+        batches: Where images come from.
+        config: Options.
+        folder: Run folder for the log and the resume state.
+        look: Early look at held-out pseudo-anomalies; its figure `LOOK_FIGURE` guards against collapse.
+        resume: Continue from the folder's resume state.
+        tensorboard: Also log for TensorBoard.
+        fabric: Devices and precision; by default one device and the precision of the config.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        batches: Batches,
+        *,
+        config: TrainingConfig,
+        folder: Path,
+        look: Look | None = None,
+        resume: bool = False,
+        tensorboard: bool = False,
+        fabric: Fabric | None = None,
+    ) -> None:
+        self.method, self.batches, self.config, self.folder, self.look = method, batches, config, folder, look
+        self.fabric = fabric or make_fabric(config)
+        self.average = WeightAverage(method.network, config.average_decay)
+        self.optimizer = _optimizer(method.network, config)
+        self.state = TrainingState(config=config.to_dict())
+        if resume:
+            self._restore()
+        self.network, self.optimizer = self.fabric.setup(method.network, self.optimizer)
+        self.average.module.to(self.fabric.device)
+        for name in method.forward_methods:
+            self.network.mark_forward_method(name)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.log = RunLog(folder, resume_step=self.state.step, tensorboard=tensorboard)
+
+    def run(self) -> RunResult:
+        """Train to the end; an interruption (Ctrl-C) saves the resume state first."""
+        start = time.perf_counter()
+        budget = self._budget()
+        with Progress("training", self.state.total, initial=self.state.step, enabled=self.fabric.is_global_zero) as bar:
+            stream = self.batches.start_at(self.state.step)
+            try:
+                self._loop(stream, budget, bar)
+            except KeyboardInterrupt:
+                self._save()
+                raise
+        self.log.close()
+        network, kept = self._kept()
+        return RunResult(network, self.state.step, time.perf_counter() - start, kept)
+
+    def _budget(self) -> StepBudget | None:
+        config, schedule = self.config, self.batches.schedule
+        if self.state.total is None:
+            if config.max_steps is not None:
+                self.state.total = config.max_steps
+            elif config.max_epochs is not None:
+                self.state.total = config.max_epochs * schedule.steps_per_epoch
+        if self.state.total is not None:
+            return None
+        assert config.max_time is not None
+        budget = StepBudget(config.max_time)
+        if self.look is not None and config.look_every:
+            began = time.perf_counter()  # one look is timed beforehand; its result does not count
+            self.look(self.average.module)
+            budget.reserved = (time.perf_counter() - began) * round(1 / config.look_every)
+        return budget
+
+    def _loop(self, stream: Iterator[Batch], budget: StepBudget | None, bar: Progress) -> None:
+        state, last_saved, note = self.state, time.perf_counter(), ""
+        while state.total is None or state.step < state.total:
+            if budget is not None:
+                budget.step_begins()
+            figures = self._step(next(stream))
+            state.step += 1
+            if budget is not None and state.total is None:
+                state.total = budget.step_ends(state.step)
+            if state.step % 10 == 0 or state.step == state.total:
+                self.log.write(state.step, {name: float(value) for name, value in figures.items()})
+                note = f"loss {float(figures['loss']):.3f}"
+            if self._look_is_due():
+                self._look()
+            bar.move_to(state.step, total=state.total, note=note)
+            if time.perf_counter() - last_saved > 60 * self.config.checkpoint_minutes:
+                self._save()
+                last_saved = time.perf_counter()
+
+    def _step(self, batch: Batch) -> dict[str, Tensor | float]:
+        step, config = self.state.step, self.config
+        context = StepContext(step, self.state.total, self.batches.schedule.epoch(step), self.fabric)
+        rate = self._learning_rate(context)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        batch = augment(batch) if config.augment else batch
+        batch = Batch(self.fabric.to_device(batch.images), self.fabric.to_device(batch.foreground), batch.seeds)
+        self.network.train()
+        with isolated_randomness(derive_seed(config.seed, "step", step)):
+            losses = self.method.loss(self.network, batch, context)
+            self.optimizer.zero_grad()
+            self.fabric.backward(losses.total)
+        if config.gradient_clip:
+            self.fabric.clip_gradients(self.network, self.optimizer, max_norm=config.gradient_clip)
+        self.optimizer.step()
+        self.average.update(self.method.network, step)
+        return {"loss": losses.total.detach(), **losses.parts, "learning_rate": rate, "epoch": float(context.epoch)}
+
+    def _learning_rate(self, context: StepContext) -> float:
+        config = self.config
+        if config.schedule == "published":
+            epochs = max(1, -(-(context.total or 1) // self.batches.schedule.steps_per_epoch))
+            return config.learning_rate * published_cosine(context.epoch, epochs)
+        step, total = (context.step, context.total) if context.total else (0, 1)
+        share = cosine_with_warmup(step, total, warmup=1)
+        return config.learning_rate * share * min(1.0, (context.step + 1) / max(1, config.warmup_steps))
+
+    def _look_is_due(self) -> bool:
+        state = self.state
+        if self.look is None or not self.config.look_every or not state.total:
+            return False
+        interval = max(1, round(self.config.look_every * state.total))
+        return state.step % interval == 0 or state.step == state.total
+
+    def _look(self) -> None:
+        assert self.look is not None
+        figures = self.look(self.average.module)
+        self.log.write(self.state.step, figures)
+        attacked = figures.get(LOOK_FIGURE)
+        if attacked is not None and (self.state.best_look is None or attacked >= self.state.best_look):
+            self.state.best_look = attacked
+            weights = self.average.module.state_dict()
+            self.state.best_weights = {name: value.detach().cpu().clone() for name, value in weights.items()}
+            self.state.best_step = self.state.step
+
+    def _kept(self) -> tuple[nn.Module, int]:
+        """The averaged weights of the last step, or of the best look if the last one had clearly collapsed."""
+        state, network = self.state, self.average.module
+        if state.best_weights and state.best_step < state.step and state.collapsed(self._last_look()):
+            network.load_state_dict(state.best_weights)
+            return network.eval(), state.best_step
+        return network.eval(), state.step
+
+    def _last_look(self) -> float | None:
+        looks = [row[LOOK_FIGURE] for row in read_log(self.log.path) if LOOK_FIGURE in row]
+        return float(looks[-1]) if looks else None
+
+    def _save(self) -> None:
+        if self.fabric.is_global_zero:
+            self.state.save(
+                self.folder,
+                network=self.method.network.state_dict(),
+                average=self.average.module.state_dict(),
+                optimizer=self.optimizer.state_dict(),
+            )
+
+    def _restore(self) -> None:
+        self.state, stored = TrainingState.load(self.folder, self.config.to_dict())
+        self.method.network.load_state_dict(stored["network"])
+        self.average.module.load_state_dict(stored["average"])
+        self.optimizer.load_state_dict(stored["optimizer"])
+
+
+def make_fabric(config: TrainingConfig, **options: Any) -> Fabric:
+    """A launched Fabric with the config's precision; ``options`` are Fabric's own (devices, strategy, ...)."""
+    fabric = Fabric(**{"accelerator": "auto", "devices": 1, "precision": _precision(config.precision), **options})
+    fabric.launch()
+    return fabric
+
+
+def _precision(name: str) -> Any:
+    if name == "auto":
+        name = "bfloat16" if has_bfloat16() else "float32"
+    return {"bfloat16": "bf16-mixed", "float32": "32-true"}[name]
+
+
+def has_bfloat16() -> bool:
+    """Whether this machine multiplies bfloat16 matrices in hardware."""
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported())
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, name, bool)() for name in names)
+
+
+@contextmanager
+def isolated_randomness(seed: int) -> Iterator[None]:
+    """Seed what draws from the global generator (dropout) for one step, and put the global state back afterwards."""
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
+
+
+def _optimizer(network: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    if config.schedule == "published":
+        return torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.learning_rate)

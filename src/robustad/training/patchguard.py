@@ -1,0 +1,183 @@
+"""One training step of PatchGuard: pseudo-anomalies, attacks on all images at once, one loss.
+
+The released algorithm attacks and evaluates four groups one after the other (normal and pseudo-anomalous images, clean
+and attacked), in train mode, and back-propagates into all weights while attacking. Images do not influence each other,
+so here all groups share their forwards, and attacks take gradients with respect to pixels only. Same mathematics.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from robustad._random import torch_generator
+from robustad.attacks import Ball, PublishedObjective, value_and_grad
+from robustad.detectors import PatchGuard
+from robustad.ops.patches import patch_labels
+from robustad.training.batches import Batch
+from robustad.training.config import TrainingConfig
+from robustad.training.engine import Losses, StepContext
+from robustad.training.losses import (
+    PUBLISHED_COEFFICIENTS,
+    attention_loss,
+    attention_maps,
+    balanced_patch_loss,
+    published_attention_loss,
+    published_patch_loss,
+)
+from robustad.training.schedules import epsilon_at
+
+Generator = Callable[..., tuple[Tensor, Tensor]]
+"""``generator(images, foreground, seeds=...) -> (anomalous images, masks)``."""
+
+
+class PatchGuardMethod(ABC):
+    """What both recipes share: who is attacked, and how the groups are put together.
+
+    Args:
+        detector: The detector to train.
+        config: Options.
+        generator: Maker of pseudo-anomalies.
+    """
+
+    forward_methods: tuple[str, ...] = ("patch_output",)
+
+    def __init__(self, detector: PatchGuard, config: TrainingConfig, generator: Generator) -> None:
+        self.network, self.config, self.generator = detector, config, generator
+
+    def loss(self, network: Any, batch: Batch, context: StepContext) -> Losses:
+        """See `Method.loss`."""
+        anomalous, masks = self.generator(batch.images, batch.foreground, seeds=batch.seeds)
+        images = torch.cat([batch.images, anomalous])
+        masks = torch.cat([torch.zeros_like(masks), masks])
+        config = self.config
+        epsilon = epsilon_at(context.step, context.total or 10**9, epsilon=config.epsilon, warmup=config.epsilon_warmup)
+        if epsilon == 0:
+            with context.fabric.autocast():
+                return self.group_losses(network, images, None, masks)
+        with context.fabric.autocast():
+            attacked = self.attack(images, masks, epsilon, [*batch.seeds, *batch.seeds])
+            return self.group_losses(network, images, attacked, masks)
+
+    @abstractmethod
+    def attack(self, images: Tensor, masks: Tensor, epsilon: float, seeds: Sequence[int]) -> Tensor:
+        """Attacked images ``(N, 3, S, S)``."""
+
+    @abstractmethod
+    def group_losses(self, network: Any, images: Tensor, attacked: Tensor | None, masks: Tensor) -> Losses:
+        """The loss of clean and attacked images."""
+
+
+class PublishedMethod(PatchGuardMethod):
+    """The released recipe's step.
+
+    A sum of four terms (normal, attacked normal, pseudo-anomalous, attacked pseudo-anomalous), each the mean over
+    images of the summed patch losses plus the attention term; the attack raises normal and lowers anomalous patches.
+
+    Source: PatchGuard, released ``train_model.py``, ``attack.py``, ``loss.py``. The attention maps lose one token,
+    whatever the number of prefix tokens, as released.
+    """
+
+    def attack(self, images: Tensor, masks: Tensor, epsilon: float, seeds: Sequence[int]) -> Tensor:
+        """Signed ascent without random start, last iterate, in train mode (dropout differs from step to step)."""
+        objective = PublishedObjective(self.network.patch_logits, patch_labels(masks, self.network.patch_size))
+        ball, x = Ball(images, epsilon), images
+        for _ in range(self.config.attack_steps):
+            _, gradient = value_and_grad(objective, x)
+            x = ball.clip(x + 2.5 * epsilon / self.config.attack_steps * ball.direction(gradient))
+        return x
+
+    def group_losses(self, network: Any, images: Tensor, attacked: Tensor | None, masks: Tensor) -> Losses:
+        """Groups in the released order: normal, attacked normal, pseudo-anomalous, attacked pseudo-anomalous."""
+        targets = patch_labels(masks, self.network.patch_size)
+        everything = images if attacked is None else torch.cat([images, attacked])
+        count = len(images) // 2
+        output = network.patch_output(everything, with_attention=bool(self.network.features.attention_layers))
+        logits = output.logits.to(torch.promote_types(output.logits.dtype, torch.float32))
+        maps = [m.to(logits.dtype) for m in attention_maps(output.projections, num_dropped=1)]
+        order = [0, 1] if attacked is None else [0, 2, 1, 3]
+        values = []
+        for group in order:
+            part = slice(group * count, (group + 1) * count)
+            value = published_patch_loss(logits[part], targets[(group % 2) * count : (group % 2 + 1) * count])
+            if maps:
+                regulariser = published_attention_loss(
+                    [m[part] for m in maps], self.network.num_patches, PUBLISHED_COEFFICIENTS
+                )
+                value = value + regulariser
+            values.append(value)
+        names = ("normal", "pseudo") if attacked is None else ("normal", "attacked", "pseudo", "attacked_pseudo")
+        parts = {f"loss_{name}": value.detach() for name, value in zip(names, values, strict=True)}
+        return Losses(torch.stack(values).sum(), parts)
+
+
+class DefaultMethod(PatchGuardMethod):
+    """Our step: same detector and same game, other weights.
+
+    Deviations, each with its reason: normal and anomalous patches weigh the same (the published sum lets the few
+    anomalous ones drown); patches that a mask hardly touches are left out (their label is arbitrary); the attack
+    climbs the loss itself from a random start, few steps (cheaper, and no gradient masking through a fixed start);
+    attention is regularised by the exact identity instead of through maps.
+    """
+
+    min_share = 0.1  # a patch is anomalous from this share of its pixels on, and left out below it
+
+    def attack(self, images: Tensor, masks: Tensor, epsilon: float, seeds: Sequence[int]) -> Tensor:
+        """Signed ascent on the loss from a random start."""
+        targets, weights = self._targets(masks)
+        steps = self.config.attack_steps
+        share = 1.0 if steps == 1 else max(2.5 / steps, 1.25 / steps**0.5)
+
+        def objective(x: Tensor, _index: Tensor) -> Tensor:
+            logits = self.network.patch_logits(x).float()
+            return balanced_patch_loss(logits, targets, weights).expand(1)
+
+        ball = Ball(images, epsilon)
+        x = ball.start(_noise(images, seeds))
+        for _ in range(steps):
+            _, gradient = value_and_grad(objective, x)
+            x = ball.clip(x + share * epsilon * ball.direction(gradient))
+        return x
+
+    def group_losses(self, network: Any, images: Tensor, attacked: Tensor | None, masks: Tensor) -> Losses:
+        """Balanced patch loss of attacked images and, with its share, of clean ones."""
+        targets, weights = self._targets(masks)
+        share = 1.0 if attacked is None else self.config.clean_fraction
+        groups = [images] * (share > 0) + ([] if attacked is None else [attacked])
+        output = network.patch_output(torch.cat(groups), with_attention=bool(self.network.features.attention_layers))
+        losses = [balanced_patch_loss(part.float(), targets, weights) for part in output.logits.split(len(images))]
+        clean = losses[0] if share > 0 else None
+        total = losses[-1] if clean is None or attacked is None else share * clean + (1 - share) * losses[-1]
+        if output.projections:
+            layers = len(output.projections)
+            pull = attention_loss(
+                output.projections,
+                num_prefix_tokens=self.network.num_prefix_tokens,
+                coefficients=PUBLISHED_COEFFICIENTS[-layers:],
+            )
+            total = total + pull
+        parts = {} if clean is None else {"loss_clean": clean.detach()}
+        if attacked is not None:
+            parts["loss_attacked"] = losses[-1].detach()
+        return Losses(total, parts)
+
+    def _targets(self, masks: Tensor) -> tuple[Tensor, Tensor]:
+        """Patch labels and weights ``(N, P)`` of pixel masks ``(N, S, S)``."""
+        share = F.avg_pool2d(masks[:, None].float(), self.network.patch_size).flatten(1)
+        strongest = share == share.amax(1, keepdim=True)  # a small anomaly keeps its best patch
+        targets = (share >= self.min_share) | (strongest & (share > 0))
+        return targets, (targets | (share == 0)).float()
+
+
+def _noise(images: Tensor, seeds: Sequence[int]) -> Tensor:
+    """Uniform noise in [-1, 1], each field from its image's seed; clean and pseudo-anomalous halves differ."""
+    fields = [
+        torch.rand(images.shape[1:], generator=torch_generator(seed, "attack", int(i >= len(seeds) // 2)))
+        for i, seed in enumerate(seeds)
+    ]
+    return torch.stack(fields).to(images) * 2 - 1

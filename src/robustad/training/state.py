@@ -1,0 +1,66 @@
+"""Everything a run needs to go on exactly where it was killed: one file, written atomically."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from robustad.errors import CheckpointError
+from robustad.files import atomic_path
+
+STATE_FILE = "resume.pt"
+COLLAPSE = 0.05  # AUROC; looks at a few dozen images scatter by about 0.02
+
+
+@dataclass
+class TrainingState:
+    """Where a run stands.
+
+    Attributes:
+        step: Steps done.
+        total: Steps of the whole run; None while a wall-clock budget is still being measured.
+        config: The resolved config; a resumed run must have the same.
+        best_look: Figure of the best early look so far, and the weights it was of.
+        best_weights: Those weights.
+        best_step: Step of that look.
+    """
+
+    config: dict[str, Any]
+    step: int = 0
+    total: int | None = None
+    best_look: float | None = None
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+    best_step: int = 0
+
+    def collapsed(self, look: float | None) -> bool:
+        """Whether the last look is so far below the best one that training has overfitted its own attack."""
+        return look is not None and self.best_look is not None and look < self.best_look - COLLAPSE
+
+    def save(self, folder: Path, **tensors: Any) -> None:
+        """Write this and the given state dicts to ``folder``."""
+        with atomic_path(folder / STATE_FILE) as temporary:
+            torch.save({"state": vars(self), **tensors}, temporary)
+
+    @classmethod
+    def load(cls, folder: Path, config: dict[str, Any]) -> tuple[TrainingState, dict[str, Any]]:
+        """The state and the state dicts that were saved with it.
+
+        Raises:
+            CheckpointError: If there is none, it is unreadable, or it belongs to another config.
+        """
+        path = folder / STATE_FILE
+        if not path.is_file():
+            raise CheckpointError(f"{folder} has no {STATE_FILE} to resume from: its run has ended, or never saved")
+        try:
+            stored = torch.load(path, map_location="cpu", weights_only=True)
+            state = cls(**stored.pop("state"))
+        except Exception as error:
+            raise CheckpointError(f"cannot resume from {path}: {str(error).splitlines()[0]}") from error
+        if state.config != config:
+            keys = sorted(k for k in {*config, *state.config} if config.get(k) != state.config.get(k))
+            raise CheckpointError(f"{path} belongs to a run with other options: {', '.join(keys)} differ")
+        return state, stored

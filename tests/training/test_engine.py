@@ -1,0 +1,200 @@
+"""The training loop: exact resume after an interruption or a kill, same seed same weights, global state untouched."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from robustad.detectors import PatchGuard, PatchGuardConfig
+from robustad.errors import CheckpointError
+from robustad.synthesis import PseudoAnomalies
+from robustad.training import Batches, DefaultMethod, Engine, Schedule, TrainingConfig
+from robustad.training.engine import LOOK_FIGURE
+from robustad.training.runlog import read_log
+from robustad.training.state import TrainingState
+
+
+class Images(torch.utils.data.Dataset):
+    """Smooth made images."""
+
+    def __len__(self):
+        return 20
+
+    def __getitem__(self, index):
+        generator = torch.Generator().manual_seed(index)
+        coarse = torch.rand(1, 3, 4, 4, generator=generator)
+        image = torch.nn.functional.interpolate(coarse, size=32, mode="bilinear")[0]
+        return {"image": (image * 255).to(torch.uint8), "foreground": torch.ones(32, 32, dtype=torch.bool)}
+
+
+def config(**options):
+    return TrainingConfig(**{"max_steps": 8, "batch_size": 4, "attack_steps": 1, "look_every": 0.0, **options})
+
+
+def make(folder: Path, training: TrainingConfig, **options) -> Engine:
+    torch.manual_seed(7)
+    model = PatchGuardConfig(image_size=32, backbone="test_vit", discriminator_hidden=32, dropout=0.1)
+    method = DefaultMethod(PatchGuard(model), training, PseudoAnomalies())
+    return Engine(method, batches(training), config=training, folder=folder, **options)
+
+
+def batches(training: TrainingConfig) -> Batches:
+    return Batches(Images(), Schedule(20, training.batch_size, seed=training.seed))
+
+
+def weights(engine_result) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in engine_result.network.parameters()])
+
+
+class Interrupted(Batches):
+    """Raises Ctrl-C before a step."""
+
+    def __init__(self, inner: Batches, at: int):
+        super().__init__(inner.dataset, inner.schedule)
+        self.at = at
+
+    def start_at(self, step):
+        for number, batch in enumerate(super().start_at(step), start=step):
+            if number == self.at:
+                raise KeyboardInterrupt
+            yield batch
+
+
+def test_interrupted_and_resumed_equals_uninterrupted(tmp_path):
+    training = config()
+    before = torch.random.get_rng_state()
+    straight = make(tmp_path / "a", training)
+    after_setup = torch.random.get_rng_state()
+    whole = straight.run()
+    assert torch.equal(after_setup, torch.random.get_rng_state())
+    torch.random.set_rng_state(before)
+
+    broken = make(tmp_path / "b", training)
+    broken.batches = Interrupted(broken.batches, at=5)
+    with pytest.raises(KeyboardInterrupt):
+        broken.run()
+    resumed = make(tmp_path / "b", training, resume=True)
+    assert resumed.state.step == 5
+    result = resumed.run()
+    assert torch.equal(weights(whole), weights(result))
+    assert result.steps == 8
+
+
+def test_another_seed_gives_other_weights(tmp_path):
+    first, again, other = (make(tmp_path / str(i), config(seed=s, max_steps=3)).run() for i, s in enumerate((0, 0, 1)))
+    assert torch.equal(weights(first), weights(again))
+    assert not torch.equal(weights(first), weights(other))
+
+
+SCRIPT = """
+import sys; sys.path.insert(0, {folder!r})
+from pathlib import Path
+import torch; torch.set_num_threads(1)
+from test_engine import *
+training = config(max_steps=40, checkpoint_minutes=0.0)
+engine = make(Path({run!r}), training, resume={resume})
+print("started", flush=True)
+result = engine.run()
+torch.save(weights(result), {out!r})
+"""
+
+
+def _script(tmp_path, run, *, resume):
+    return SCRIPT.format(
+        folder=str(Path(__file__).parent), run=str(tmp_path / run), resume=resume, out=str(tmp_path / f"{run}.pt")
+    )
+
+
+def test_kill_9_and_resume_is_bit_identical(tmp_path):
+    subprocess.run([sys.executable, "-c", _script(tmp_path, "whole", resume=False)], check=True, capture_output=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", _script(tmp_path, "killed", resume=False)], stdout=subprocess.PIPE, text=True
+    )
+    state = tmp_path / "killed" / "resume.pt"
+    deadline = time.monotonic() + 60
+    while not state.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert state.exists() and not (tmp_path / "killed.pt").exists(), "it was to be killed in the middle"
+    subprocess.run([sys.executable, "-c", _script(tmp_path, "killed", resume=True)], check=True, capture_output=True)
+    assert torch.equal(torch.load(tmp_path / "whole.pt"), torch.load(tmp_path / "killed.pt"))
+    steps = [row["step"] for row in read_log(tmp_path / "killed" / "log.jsonl")]
+    assert steps == sorted(set(steps)), "no record is logged twice"
+
+
+def test_resume_with_other_options_is_refused(tmp_path):
+    engine = make(tmp_path, config())
+    engine._save()
+    with pytest.raises(CheckpointError, match="attack_steps"):
+        make(tmp_path, config(attack_steps=2), resume=True)
+    with pytest.raises(CheckpointError, match=r"no resume\.pt"):
+        make(tmp_path / "nowhere", config(), resume=True)
+
+
+def test_time_budget_becomes_a_stored_number_of_steps(tmp_path):
+    training = config(max_steps=None, max_time=3.0)
+    start = time.perf_counter()
+    result = make(tmp_path, training).run()
+    assert result.steps >= 1
+    assert time.perf_counter() - start < 12
+    engine = make(tmp_path / "c", training)
+    engine.state.total = 4
+    assert engine.run().steps == 4
+
+
+def test_a_collapse_is_seen_and_the_best_look_kept(tmp_path):
+    figures = iter([0.9, 0.95, 0.6, 0.5])
+    seen = []
+
+    def look(network):
+        seen.append(torch.cat([p.flatten() for p in network.parameters()]).clone())
+        return {LOOK_FIGURE: next(figures)}
+
+    result = make(tmp_path, config(look_every=0.25), look=look).run()
+    assert result.kept_step == 4
+    assert torch.equal(weights(result), seen[1])
+    looks = [row[LOOK_FIGURE] for row in read_log(tmp_path / "log.jsonl") if LOOK_FIGURE in row]
+    assert looks == [0.9, 0.95, 0.6, 0.5]
+
+
+def test_a_small_scatter_keeps_the_last_weights(tmp_path):
+    figures = iter([0.9, 0.95, 0.93, 0.94])
+    result = make(tmp_path, config(look_every=0.25), look=lambda _: {LOOK_FIGURE: next(figures)}).run()
+    assert result.kept_step == 8
+
+
+def test_full_disk_keeps_the_last_state(tmp_path, monkeypatch):
+    engine = make(tmp_path, config())
+    engine._save()
+    before = (tmp_path / "resume.pt").read_bytes()
+
+    def full(*_args, **_kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    engine.state.step = 3
+    with pytest.raises(OSError, match="No space"):
+        engine._save()
+    assert (tmp_path / "resume.pt").read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir() if p.suffix == ".part"] == []
+
+
+def test_a_cut_off_log_line_is_ignored(tmp_path):
+    path = tmp_path / "log.jsonl"
+    path.write_text(json.dumps({"step": 1, "loss": 1.0}) + '\n{"step": 2, "lo')
+    assert read_log(path) == [{"step": 1, "loss": 1.0}]
+
+
+def test_unreadable_state_is_one_clear_error(tmp_path):
+    (tmp_path / "resume.pt").write_bytes(b"nonsense")
+    with pytest.raises(CheckpointError, match="cannot resume from"):
+        TrainingState.load(tmp_path, {})

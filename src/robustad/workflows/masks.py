@@ -1,0 +1,107 @@
+"""Foreground masks for training images, and a sheet to look at them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from robustad._checks import check_at_least, check_choice
+from robustad._progress import progress
+from robustad.errors import ImageError, LayoutError
+from robustad.foreground import FOREGROUND, contact_sheet, read_foreground, write_masks
+from robustad.foreground.files import MASK_FOLDER
+from robustad.images import list_images, read_image
+
+
+@dataclass(frozen=True, kw_only=True)
+class MasksResult:
+    """What `masks` did.
+
+    Attributes:
+        out: Folder of the masks.
+        num_masks: How many it holds for these images.
+        sheet: The contact sheet.
+        errors: One line per image without a mask.
+    """
+
+    out: Path
+    num_masks: int
+    sheet: Path
+    errors: list[str]
+
+
+def masks(
+    folder: str | Path,
+    out: str | Path | None = None,
+    *,
+    method: str = "classical",
+    sheet: str | Path | None = None,
+    sheet_images: int = 24,
+    overwrite: bool = True,
+) -> MasksResult:
+    """Find the foreground of each image of a folder and write it as a mask, with a contact sheet of some.
+
+    Args:
+        folder: Images, with sub-folders, which are mirrored.
+        out: Folder of the masks; None = ``foreground_mask`` beside ``folder``, where training looks for it.
+        method: A key of `robustad.foreground.FOREGROUND`.
+        sheet: The contact sheet; None = ``OUT_sheet.png`` beside ``out``.
+        sheet_images: Images on it, spread evenly over the folder.
+        overwrite: False keeps masks that exist, such as those corrected by hand.
+
+    Raises:
+        LayoutError: If the folder does not exist or holds no image.
+        ImageError: If not a single image could be read.
+        ValueError: If the method is unknown, ``out`` or ``sheet`` lies inside ``folder``, or two images of one folder
+            share a stem and would share a mask.
+        MissingExtra: If the method's network is not installed.
+    """
+    base = Path(folder)
+    check_choice("method", method, FOREGROUND)
+    check_at_least("sheet_images", sheet_images, 1)
+    images = list_images(base, recursive=True)
+    if not images:
+        raise LayoutError(f"no images in {base}; expected files such as .png, .jpg, .bmp or .tif")
+    target = base.resolve().parent / MASK_FOLDER if out is None else Path(out)
+    picture = target.with_name(f"{target.name}_sheet.png") if sheet is None else Path(sheet)
+    for name, path in (("out", target), ("sheet", picture)):
+        if base.resolve() in (path.resolve(), *path.resolve().parents):
+            raise ValueError(
+                f"`{name}` {path} lies inside {base}, where it would be taken for an image; choose another"
+            )
+    places = {image: target / image.relative_to(base).parent for image in images}
+    _check_stems(places)
+    errors = []
+    written: list[tuple[Path, Path]] = []
+    for image in progress(images, f"{method} foreground"):
+        try:
+            written.append((image, write_masks([image], places[image], method, overwrite=overwrite)[0]))
+        except ImageError as error:
+            errors.append(str(error))
+    if not written:
+        raise ImageError(f"none of the {len(images)} images could be read; the first: {errors[0]}")
+    write_sheet(_spread(written, sheet_images), picture, base)
+    return MasksResult(out=target, num_masks=len(written), sheet=picture, errors=errors)
+
+
+def write_sheet(pairs: Sequence[tuple[Path, Path]], path: Path, base: Path) -> None:
+    """Write the contact sheet of some (image, mask) pairs, captioned relative to ``base``."""
+    pictures = [read_image(image) for image, _ in pairs]
+    shapes = [picture.shape[:2] for picture in pictures]
+    found = [read_foreground(mask, (shape[0], shape[1])) for (_, mask), shape in zip(pairs, shapes, strict=True)]
+    contact_sheet(pictures, found, path, captions=[image.relative_to(base).as_posix() for image, _ in pairs])
+
+
+def _check_stems(places: dict[Path, Path]) -> None:
+    seen: dict[Path, Path] = {}
+    for image, place in places.items():
+        other = seen.setdefault(place / image.stem, image)
+        if other is not image:
+            raise ValueError(f"{other} and {image} would share the mask {image.stem}.png; rename one of them")
+
+
+def _spread(pairs: list[tuple[Path, Path]], count: int) -> list[tuple[Path, Path]]:
+    if len(pairs) <= count:
+        return pairs
+    return [pairs[number * len(pairs) // count] for number in range(count)]

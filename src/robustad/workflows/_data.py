@@ -1,0 +1,96 @@
+"""Which images a workflow is about: options, and the samples behind them."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from robustad._checks import check_choice
+from robustad.data import CATALOG, Sample, Split, load_folder, load_samples
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """What to train or test on.
+
+    Attributes:
+        data: Name of a dataset, or ``folder`` for plain folders.
+        root: Folder of the dataset; by default where `robustad download` puts it.
+        category: Category within the dataset.
+        normal: Folder of normal images (``folder``).
+        anomalous: Folder of anomalous images (``folder``); may be left out.
+        masks: Folder of the anomalous images' masks (``folder``); may be left out.
+        foreground: Folder of the normal images' foreground masks (``folder``); may be left out.
+        test_normal: Folder of normal images to test on; by default a fifth of ``normal`` is set aside.
+        download: Fetch the dataset first if it is not there.
+    """
+
+    data: str = "folder"
+    root: Path | None = None
+    category: str | None = None
+    normal: Path | None = None
+    anomalous: Path | None = None
+    masks: Path | None = None
+    foreground: Path | None = None
+    test_normal: Path | None = None
+    download: bool = False
+
+    def __post_init__(self) -> None:
+        check_choice("data", self.data, CATALOG)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return {k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> DataConfig:
+        """The inverse of `to_dict`."""
+        paths = {"root", "normal", "anomalous", "masks", "foreground", "test_normal"}
+        return cls(**{k: Path(v) if k in paths and v is not None else v for k, v in values.items()})
+
+    @property
+    def label(self) -> str:
+        """Short name for tables, e.g. ``elpv:mono``."""
+        return f"{self.data}:{self.category}" if self.category else self.data
+
+
+def load_split(config: DataConfig, *, part: str = "all", seed: int = 0) -> Split:
+    """Samples of a config.
+
+    Args:
+        config: See `DataConfig`.
+        part: Half of the test set: ``all``, ``dev`` or ``final``.
+        seed: Which normal images are set aside for testing, where the dataset does not say.
+
+    Raises:
+        ValueError: If neither a dataset root nor a folder of normal images is given, or a name does not exist.
+        LayoutError: If the folders do not look as they should.
+    """
+    if config.download and config.data not in ("elpv", "digits", "folder"):
+        from robustad.data.download import download_dataset
+
+        download_dataset(config.data, config.root)
+    if config.data == "folder" and config.normal is not None:
+        return load_folder(
+            config.normal,
+            anomalous=config.anomalous,
+            masks=config.masks,
+            foreground=config.foreground,
+            test_normal=config.test_normal,
+            seed=seed,
+        )
+    if config.data == "folder" and config.root is None:
+        raise ValueError("no images given: pass `--normal DIR` (a folder of normal images), or `--data NAME`")
+    return load_samples(config.data, config.root, category=config.category, part=part, seed=seed)
+
+
+def fingerprint(samples: Sequence[Sample]) -> str:
+    """Short digest of which files a list of samples names, in order, and of their sizes."""
+    digest = hashlib.sha256()
+    for sample in samples:
+        size = sample.path.stat().st_size if sample.path.is_file() else -1
+        digest.update(f"{sample.name}\0{size}\0{sample.crop}\n".encode())
+    return digest.hexdigest()[:16]

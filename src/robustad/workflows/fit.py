@@ -1,0 +1,221 @@
+"""Train a detector: from a folder of normal images to a checkpoint."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from robustad._checks import check_choice
+from robustad.data import ImageDataset, Sample
+from robustad.detectors import PatchGuard, PatchGuardConfig, save_checkpoint
+from robustad.errors import CheckpointError
+from robustad.files import read_json, write_json
+from robustad.synthesis import PseudoAnomalyConfig
+from robustad.training import (
+    Batches,
+    DefaultMethod,
+    EarlyLook,
+    Engine,
+    PublishedMethod,
+    Schedule,
+    TrainingConfig,
+    recipe,
+)
+from robustad.training.runlog import read_log
+from robustad.workflows._data import DataConfig, fingerprint, load_split
+from robustad.workflows._generators import make_generator
+
+METHODS = {"default": DefaultMethod, "published": PublishedMethod}
+CONFIG_FILE, CHECKPOINT = "config.json", "checkpoint"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitConfig:
+    """Everything that decides how a detector is trained.
+
+    Attributes:
+        recipe: Recipe that the other options started from.
+        data: What to train on.
+        model: Architecture.
+        training: Engine and adversarial training.
+        pseudo: Options of the default generator of pseudo-anomalies.
+        generator: ``default`` or ``published``.
+        method: Loss and training attack, ``default`` or ``published``.
+        foreground: Where pseudo-anomalies may lie, for images without a mask file: ``none`` (everywhere),
+            ``classical`` or ``cam``.
+        tensorboard: Also log for TensorBoard.
+    """
+
+    recipe: str = "default"
+    data: DataConfig = field(default_factory=DataConfig)
+    model: PatchGuardConfig = field(default_factory=PatchGuardConfig)
+    training: TrainingConfig = field(default_factory=lambda: TrainingConfig(max_time=300.0))
+    pseudo: PseudoAnomalyConfig = field(default_factory=PseudoAnomalyConfig)
+    generator: str = "default"
+    method: str = "default"
+    foreground: str = "none"
+    tensorboard: bool = False
+
+    def __post_init__(self) -> None:
+        check_choice("generator", self.generator, ("default", "published"))
+        check_choice("method", self.method, METHODS)
+        check_choice("foreground", self.foreground, ("none", "classical", "cam"))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        plain: dict[str, Any] = _plain(dataclasses.asdict(self))
+        return plain
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> FitConfig:
+        """The inverse of `to_dict`."""
+        rest = dict(values)
+        return cls(
+            data=DataConfig.from_dict(rest.pop("data")),
+            model=PatchGuardConfig.from_dict(rest.pop("model")),
+            training=TrainingConfig.from_dict(rest.pop("training")),
+            pseudo=PseudoAnomalyConfig(**rest.pop("pseudo")),
+            **rest,
+        )
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What training leaves behind.
+
+    Attributes:
+        checkpoint: Folder of the trained detector.
+        steps: Training steps.
+        seconds: Wall time of this session.
+        figures: Last early look.
+    """
+
+    checkpoint: Path
+    steps: int
+    seconds: float
+    figures: dict[str, float]
+
+
+def fit_config(name: str = "default") -> FitConfig:
+    """All options of a recipe."""
+    chosen = recipe(name)
+    return FitConfig(
+        recipe=name,
+        model=chosen.model,
+        training=chosen.training,
+        pseudo=chosen.pseudo,
+        generator=chosen.generator,
+        method=chosen.method,
+    )
+
+
+def fit(config: FitConfig, run_dir: str | Path, *, resume: bool = False) -> FitResult:
+    """Train, and write ``run_dir/checkpoint``; the run folder also holds the config, the log and the resume state.
+
+    Args:
+        config: See `FitConfig`.
+        run_dir: Folder of this run; must be new, unless ``resume``.
+        resume: Continue the run in ``run_dir``, whose config must be the same.
+
+    Raises:
+        ValueError: If the data or the options do not fit.
+        CheckpointError: If there is nothing to resume, or the folder holds another run.
+    """
+    run = Path(run_dir)
+    split = load_split(config.data, seed=config.training.seed)
+    train, held_out = _hold_out(split.train, config.training)
+    if not resume:
+        _claim(run)
+        write_json(run / CONFIG_FILE, config.to_dict())
+    dataset = ImageDataset(
+        train, config.model.image_size, cache_dir=run / "cache", published=config.method == "published"
+    )
+    generator = make_generator(config)
+    detector = _detector(config, dataset)
+    training = config.training
+    schedule = Schedule(
+        len(dataset), training.batch_size, seed=training.seed, keep_partial=training.schedule == "published"
+    )
+    engine = Engine(
+        METHODS[config.method](detector, training, generator),
+        Batches(dataset, schedule, num_workers=training.num_workers),
+        config=training,
+        folder=run,
+        look=_look(held_out, config, generator, run),
+        resume=resume,
+        tensorboard=config.tensorboard,
+    )
+    result = engine.run()
+    assert isinstance(result.network, PatchGuard)
+    info = {
+        "data": config.data.to_dict(),
+        "seed": training.seed,
+        "recipe": config.recipe,
+        "fingerprint": fingerprint(split.train),
+        "training": training.to_dict(),
+        "steps": result.steps,
+        "kept_step": result.kept_step,
+        "seconds": round(result.seconds, 1),
+    }
+    checkpoint = save_checkpoint(run / CHECKPOINT, result.network, info=info)
+    figures = [row for row in read_log(run / "log.jsonl") if "look_AUROC" in row]
+    return FitResult(checkpoint, result.steps, result.seconds, figures[-1] if figures else {})
+
+
+def resume_config(run_dir: str | Path) -> FitConfig:
+    """The config that a run folder was started with."""
+    path = Path(run_dir) / CONFIG_FILE
+    if not path.is_file():
+        raise CheckpointError(f"{run_dir} is no run folder: it has no {CONFIG_FILE}")
+    return FitConfig.from_dict(read_json(path))
+
+
+def _claim(run: Path) -> None:
+    if (run / CONFIG_FILE).exists():
+        raise CheckpointError(f"{run} already holds a run; continue it with --resume, or choose another --run-dir")
+    run.mkdir(parents=True, exist_ok=True)
+
+
+def _hold_out(samples: Sequence[Sample], config: TrainingConfig) -> tuple[list[Sample], list[Sample]]:
+    """Training images, and every n-th normal image held out for early looks (at most a tenth of all)."""
+    count = min(config.look_images, len(samples) // 10) if config.look_every else 0
+    if count == 0:
+        return list(samples), []
+    chosen = {round(i * len(samples) / count) for i in range(count)}
+    return [s for i, s in enumerate(samples) if i not in chosen], [s for i, s in enumerate(samples) if i in chosen]
+
+
+def _stack(dataset: ImageDataset) -> tuple[Tensor, Tensor]:
+    items = [dataset[i] for i in range(len(dataset))]
+    images = torch.stack([item["image"] for item in items]).float() / 255
+    return images, torch.stack([item["foreground"] for item in items])
+
+
+def _look(held_out: list[Sample], config: FitConfig, generator: Any, run: Path) -> EarlyLook | None:
+    if not held_out:
+        return None
+    images, foreground = _stack(ImageDataset(held_out, config.model.image_size, cache_dir=run / "cache"))
+    training = config.training
+    epsilon = training.epsilon / 2 if config.method == "default" else training.epsilon
+    return EarlyLook(images, foreground, generator, epsilon=epsilon, seed=training.seed)
+
+
+def _detector(config: FitConfig, dataset: ImageDataset) -> PatchGuard:
+    """A detector with starting weights of the seed; the global random state is left alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.training.seed)
+        return PatchGuard(config.model)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,83 @@
+"""``robustad fit``: train a detector."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from robustad.cli.faults import UsageError
+from robustad.cli.options import DATA_FLAGS, DATA_SWITCHES, chosen_recipe, instantiate, nested_defaults
+from robustad.cli.output import facts
+from robustad.cli.parsing import Parser
+
+_SHORT_FORMS = {
+    **DATA_FLAGS,
+    "--epsilon": "training.epsilon",
+    "--seed": "training.seed",
+    "--max-time": "training.max_time",
+    "--max-steps": "training.max_steps",
+    "--max-epochs": "training.max_epochs",
+    "--batch-size": "training.batch_size",
+    "--image-size": "model.image_size",
+}
+_EPILOG = """\
+Times are written 300, 90s, 5m or 1h30m; radii 8/255 or 0.03. A time becomes a fixed number of steps after the first
+steps have been timed. Everything of a run lies in its folder (--run-dir): config, log, resume state, checkpoint.
+--run-dir DIR --resume goes on with an interrupted run, with the options that it was started with."""
+
+
+def build(words: Sequence[str] = ()) -> Parser:
+    """The parser of this command, with the defaults of the recipe that the words ask for."""
+    from robustad.workflows.fit import FitConfig, fit_config
+
+    _check_resume(words)
+    parser = Parser(
+        "fit",
+        "Train a detector on normal images.",
+        short_forms=_SHORT_FORMS,
+        switches=DATA_SWITCHES,
+        epilog=_EPILOG,
+        usage="robustad fit [--data NAME | --normal DIR] [--config FILE] [--run-dir DIR] [options]",
+    )
+    parser.add_argument("--run-dir", type=str, default=None, help="folder of this run; default: runs/DATA-TIME")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --run-dir")
+    parser.add_class_arguments(FitConfig, None)
+    parser.set_defaults(nested_defaults(fit_config(chosen_recipe(words))))
+    return parser
+
+
+def run(arguments: Any) -> int:
+    """Run it."""
+    from robustad.workflows.fit import FitConfig, fit, resume_config
+
+    if arguments.resume:
+        if arguments.run_dir is None:
+            raise UsageError("--resume needs --run-dir: the folder of the run to go on with")
+        config = resume_config(arguments.run_dir)
+    else:
+        config = instantiate(FitConfig, arguments)
+        arguments.run_dir = arguments.run_dir or _new_run_dir(config.data.label)
+    result = fit(config, Path(arguments.run_dir), resume=arguments.resume)
+    values: dict[str, object] = {"checkpoint": result.checkpoint, "steps": f"{result.steps:,}"}
+    values["time"] = f"{result.seconds:.0f} s"
+    values |= {name: f"{value:.4g}" if isinstance(value, float) else value for name, value in result.figures.items()}
+    facts({**values, "next": f"robustad test {result.checkpoint}"})
+    return 0
+
+
+def resume_hint(arguments: Any) -> str:
+    """What to do after Ctrl-C."""
+    return f"go on with: robustad fit --run-dir {arguments.run_dir} --resume" if arguments.run_dir else ""
+
+
+def _check_resume(words: Sequence[str]) -> None:
+    given = {word.partition("=")[0] for word in words if word.startswith("-")} - {"-h", "--help"}
+    others = sorted(given - {"--resume", "--run-dir"})
+    if "--resume" in given and others:
+        raise UsageError(f"--resume takes its options from the run folder; leave out {', '.join(others)}")
+
+
+def _new_run_dir(label: str) -> str:
+    return f"runs/{label.replace(':', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"

@@ -1,0 +1,76 @@
+"""Options that several commands share, and dataclasses from parsed ones."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+Config = TypeVar("Config")
+
+DATA_FLAGS = {
+    "--data": "data.data",
+    "--root": "data.root",
+    "--category": "data.category",
+    "--normal": "data.normal",
+    "--anomalous": "data.anomalous",
+    "--masks": "data.masks",
+    "--test-normal": "data.test_normal",
+    "--download": "data.download",
+}
+DATA_SWITCHES = ("--download",)
+
+
+def chosen_recipe(words: Sequence[str]) -> str:
+    """The recipe that a command line asks for, directly or in its YAML file; it decides the other defaults."""
+    found = ""
+    for number, word in enumerate(words):
+        flag, equals, value = word.partition("=")
+        value = value if equals else "".join(words[number + 1 : number + 2])
+        if flag == "--recipe":
+            return value
+        if flag == "--config":
+            found = _recipe_of(Path(value)) or found
+    return found or "default"
+
+
+def _recipe_of(path: Path) -> str:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):  # the parser says so, better
+        return ""
+    return str(values.get("recipe", "")) if isinstance(values, dict) else ""
+
+
+def nested_defaults(config: Any) -> dict[str, Any]:
+    """A dataclass as plain nested values, for ``set_defaults``."""
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        inner = nested_defaults(value) if dataclasses.is_dataclass(value) else None
+        if inner is None:
+            values[field.name] = value
+        else:
+            values |= {f"{field.name}.{name}": entry for name, entry in inner.items()}
+    return values
+
+
+def instantiate(config_class: type[Config], arguments: Any) -> Config:
+    """A dataclass, nested ones included, from the parsed values of its fields; what else was parsed is left alone."""
+    values: dict[str, Any] = {}
+    hints = typing.get_type_hints(config_class)
+    for field in dataclasses.fields(config_class):  # type: ignore[arg-type]
+        value = arguments[field.name]
+        nested = hints[field.name]
+        if isinstance(nested, type) and dataclasses.is_dataclass(nested) and not dataclasses.is_dataclass(value):
+            value = instantiate(nested, value)
+        elif isinstance(value, Mapping):
+            value = dict(value)
+        elif hasattr(value, "as_dict"):
+            value = value.as_dict()
+        values[field.name] = value
+    return config_class(**values)

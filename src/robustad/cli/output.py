@@ -1,0 +1,38 @@
+"""What the commands print."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+
+
+def say(text: str = "") -> None:
+    """Print a line on standard output."""
+    print(text)  # noqa: T201 - the command line is where printing belongs
+
+
+def note(text: str) -> None:
+    """Print a line on standard error, beside the results."""
+    print(f"robustad: {text}", file=sys.stderr)  # noqa: T201
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "") -> None:
+    """Print a table; in a pipe it is as wide as it needs to be, without colours."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+    shown = Table(title=title or None, box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        shown.add_column(column, overflow="fold")
+    for row in rows:
+        shown.add_row(*(Text(cell) for cell in row))  # Text: a file name in [brackets] is no style
+    console.print(shown)
+
+
+def facts(values: Mapping[str, object]) -> None:
+    """Print ``name: value`` lines, values in one column."""
+    width = max(map(len, values)) + 2
+    for name, value in values.items():
+        say(f"{name + ':':<{width}}{value}")

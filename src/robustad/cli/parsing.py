@@ -1,0 +1,154 @@
+"""The parser of one command: flags, YAML files, and errors of one line."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import jsonargparse
+import yaml
+
+from robustad.cli.faults import UsageError
+from robustad.cli.values import BY_NAME, MANY, read_by_name
+
+# set before the first parser: its notes are for programmers, not for those who type commands
+os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
+_MODE = "robustad"
+
+
+def _load(text: str) -> Any:
+    return read_by_name(yaml.safe_load(text))
+
+
+jsonargparse.set_loader(_MODE, _load, exceptions=(yaml.YAMLError,))
+
+
+class Parser(jsonargparse.ArgumentParser):
+    """jsonargparse with ``--config FILE.yaml``, short forms of dotted flags, and `UsageError` for wrong usage.
+
+    Args:
+        verb: Name of the command.
+        description: What it does.
+        short_forms: From short flags to dotted options, e.g. ``{"--epsilon": "training.epsilon"}``.
+        switches: Those of them that take no value and mean true.
+        epilog: Text at the end of the help.
+        usage: First line of the help where listing all flags would be a wall.
+    """
+
+    def __init__(
+        self,
+        verb: str,
+        description: str,
+        *,
+        short_forms: Mapping[str, str] | None = None,
+        switches: Sequence[str] = (),
+        epilog: str = "",
+        usage: str | None = None,
+    ) -> None:
+        super().__init__(
+            prog=f"robustad {verb}",
+            usage=usage,
+            description=description,
+            parser_mode=_MODE,
+            exit_on_error=False,
+            default_env=False,
+            allow_abbrev=False,
+        )
+        self._short_forms = dict(short_forms or {})
+        self._switches = tuple(switches)
+        self._epilog = epilog
+        self.add_argument("--config", action="config", help="YAML file with any of these options")
+
+    def parse(self, words: Sequence[str]) -> Any:
+        """The namespace for the words of a command line.
+
+        Raises:
+            UsageError: If they are wrong.
+        """
+        try:
+            expanded = self._expand(words)
+            self._check_configs(expanded)
+            return self.parse_args(expanded)
+        except argparse.ArgumentError as error:
+            raise UsageError(_clean(str(error))) from error
+        except argparse.ArgumentTypeError as error:
+            raise UsageError(str(error)) from error
+
+    def error(self, message: str, *args: Any) -> NoReturn:
+        """Raise instead of printing the usage."""
+        raise UsageError(_clean(message))
+
+    def format_help(self, *args: Any, **kwargs: Any) -> str:  # what it takes depends on jsonargparse's version
+        """The help, with the short forms below."""
+        lines = [f"  {short:<16} --{full}" for short, full in self._short_forms.items()]
+        parts = [super().format_help(*args, **kwargs).replace("``", "").rstrip()]
+        parts += ["short forms:\n" + "\n".join(lines)] if lines else []
+        return "\n\n".join([*parts, *([self._epilog] if self._epilog else [])]) + "\n"
+
+    def _expand(self, words: Sequence[str]) -> list[str]:
+        """Short forms written out, and numbers as people write them turned into plain ones."""
+        result: list[str] = []
+        current = ""  # the option that the next words belong to
+        for word in words:
+            if not word.startswith("--"):
+                result.append(repr(BY_NAME[current](word)) if current in BY_NAME else word)
+                current = current if current in MANY else ""
+                continue
+            flag, equals, value = word.partition("=")
+            full = f"--{self._short_forms[flag]}" if flag in self._short_forms else flag
+            if flag in self._switches and not equals:
+                equals, value = "=", "true"
+            name = _last(full)
+            result.append(full + equals + (repr(BY_NAME[name](value)) if equals and name in BY_NAME else value))
+            current = "" if equals else name
+        return result
+
+    def _check_configs(self, words: Sequence[str]) -> None:
+        """Unknown keys of YAML files, before anything else complains about them in other words."""
+        for number, word in enumerate(words):
+            flag, equals, value = word.partition("=")
+            if flag == "--config":
+                self._check_config(Path(value if equals else "".join(words[number + 1 : number + 2])))
+
+    def _check_config(self, path: Path) -> None:
+        if not path.is_file():
+            raise UsageError(f"config file {path} does not exist")
+        try:
+            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise UsageError(f"config file {path} is not YAML: {' '.join(str(error).split())}") from error
+        if not isinstance(values, dict):
+            raise UsageError(f"config file {path} must hold `option: value` lines")
+        self._check_keys(path, values, "")
+
+    def _check_keys(self, path: Path, values: Mapping[Any, Any], prefix: str) -> None:
+        names = [action.dest for action in self._actions if action.dest not in ("help", "config", "print_config")]
+        known = {name[len(prefix) :].partition(".")[0] for name in names if name.startswith(prefix)}
+        for key, value in values.items():
+            if key not in known:
+                close = difflib.get_close_matches(str(key), known, n=1)
+                hint = f"did you mean {prefix + close[0]!r}? " if close else ""
+                listed = ", ".join(sorted(known))
+                where = f" of {prefix[:-1]!r}" if prefix else ""
+                raise UsageError(f"unknown key {prefix + str(key)!r} in {path}; {hint}known keys{where}: {listed}")
+            inner = f"{prefix}{key}."
+            if isinstance(value, dict) and any(name.startswith(inner) for name in names):
+                self._check_keys(path, value, inner)
+
+
+def _last(flag: str) -> str:
+    """``--training.max_time`` and ``--max-time`` alike as ``max_time``."""
+    return flag.rpartition(".")[2].lstrip("-").replace("-", "_")
+
+
+def _clean(message: str) -> str:
+    """A parser's message in one line and plain words."""
+    text = " ".join(message.split())
+    text = re.sub(r"^(?:Validation failed: )?Parser key \"([\w.]+)\"(?: element \d+)?:\s*", r"--\1: ", text)
+    text = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", text)
+    return text.rstrip(". ")

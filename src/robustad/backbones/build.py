@@ -12,7 +12,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from robustad._checks import check_choice
-from robustad.backbones.embed import pooled_embed, trunk_embed
+from robustad.backbones.embed import reference_embed, trunk_embed
 from robustad.errors import CheckpointError
 
 
@@ -26,6 +26,7 @@ class SmallViT:
         num_heads: Heads.
         patch_size: Pixels per token, each direction.
         pool: Average this many pixels, each direction, before cutting patches.
+        references: Mean normal images that each image is compared with before cutting patches; 0 = none.
         stages: Stages of the embedded EfficientNet-Lite0 under the tokens; 0 = none.
     """
 
@@ -35,12 +36,14 @@ class SmallViT:
     patch_size: int
     pool: int = 1
     stages: int = 0
+    references: int = 0
 
 
 BACKBONES: dict[str, SmallViT] = {
-    "vit_small_plain": SmallViT(embed_dim=128, depth=4, num_heads=2, patch_size=16),
-    "vit_pooled": SmallViT(embed_dim=128, depth=4, num_heads=2, patch_size=16, pool=2),
-    "hybrid": SmallViT(embed_dim=128, depth=4, num_heads=2, patch_size=16, stages=3),
+    "vit_plain": SmallViT(embed_dim=128, depth=3, num_heads=2, patch_size=16),
+    "vit_pooled": SmallViT(embed_dim=128, depth=3, num_heads=2, patch_size=16, pool=2),
+    "vit_reference": SmallViT(embed_dim=128, depth=3, num_heads=2, patch_size=16, pool=2, references=32),
+    "hybrid": SmallViT(embed_dim=128, depth=3, num_heads=2, patch_size=16, stages=3),
 }
 
 
@@ -79,8 +82,8 @@ def _small_vit(row: SmallViT, image_size: int, *, pretrained: bool) -> VisionTra
     options: dict[str, Any] = {}
     if row.stages:
         options["embed_layer"] = trunk_embed(row.stages, pretrained=pretrained)
-    elif row.pool > 1:
-        options["embed_layer"] = pooled_embed(row.pool)
+    elif row.pool > 1 or row.references:
+        options["embed_layer"] = reference_embed(row.pool, row.references)
     return VisionTransformer(
         img_size=image_size,
         patch_size=row.patch_size,

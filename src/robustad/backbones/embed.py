@@ -1,4 +1,4 @@
-"""Patch embeddings for timm's ViT other than one strided convolution: after pooling, or on a pretrained trunk."""
+"""Patch embeddings for timm's ViT other than one strided convolution: with references, or on a pretrained trunk."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from robustad.backbones.embedded import folded_stages
+from robustad.backbones.reference import ReferenceStem
 
 
 class GridEmbed(nn.Module):
@@ -42,18 +42,6 @@ class GridEmbed(nn.Module):
         return x.flatten(2).transpose(1, 2)  # (N, C, h, w) -> (N, h*w, C)
 
 
-class Pool(nn.Module):
-    """Average pooling: what an attack writes between the pixels of a cell is lost, what it adds to all stays small."""
-
-    def __init__(self, factor: int) -> None:
-        super().__init__()
-        self.factor = factor
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Images ``(N, C, S, S)`` to ``(N, C, S / factor, S / factor)``."""
-        return F.avg_pool2d(images, self.factor)
-
-
 class Trunk(nn.Module):
     """First stages of the embedded EfficientNet-Lite0 on images normalised to [-1, 1]."""
 
@@ -74,18 +62,18 @@ class Trunk(nn.Module):
 EmbedLayer = Callable[..., nn.Module]
 
 
-def pooled_embed(factor: int) -> EmbedLayer:
-    """An ``embed_layer`` that averages ``factor x factor`` pixels before cutting patches."""
+def reference_embed(pool: int, num_references: int) -> EmbedLayer:
+    """An ``embed_layer`` that averages pixels, looks at their difference to normal images, and then cuts patches."""
 
-    def build(*, img_size: int, patch_size: int, embed_dim: int, in_chans: int = 3, **_timm: object) -> nn.Module:
-        kernel = patch_size // factor
+    def build(*, img_size: int, patch_size: int, embed_dim: int, **_timm: object) -> nn.Module:
+        stem = ReferenceStem(img_size, pool=pool, num_references=num_references)
         return GridEmbed(
-            Pool(factor),
+            stem,
             img_size=img_size,
             patch_size=patch_size,
-            in_channels=in_chans,
+            in_channels=stem.out_channels,
             embed_dim=embed_dim,
-            kernel_size=kernel,
+            kernel_size=patch_size // pool,
         )
 
     return build

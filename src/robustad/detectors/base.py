@@ -70,6 +70,9 @@ class AnomalyDetector(nn.Module, ABC):
         """A detector of this config whose every tensor a checkpoint will fill; nothing is downloaded or read."""
         return cls(config)
 
+    def prepare(self, images: Tensor, *, seed: int = 0) -> None:
+        """Read statistics of normal images ``(M, 3, S, S)`` in [0, 1] before training; nothing by default."""
+
     @property
     def image_size(self) -> int:
         """Side of the square input, pixels."""

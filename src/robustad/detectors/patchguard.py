@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from robustad._checks import check_at_least
-from robustad.backbones import ViTFeatureExtractor, build_vit
+from robustad.backbones import ReferenceStem, ViTFeatureExtractor, build_vit
 from robustad.detectors.base import AnomalyDetector, DetectorConfig
 from robustad.detectors.discriminator import AttentionDiscriminator
 from robustad.ops.smoothing import gaussian_smooth
@@ -42,7 +42,7 @@ class PatchGuardConfig(DetectorConfig):
         radius: Half width of the smoothing kernel, pixels.
     """
 
-    backbone: str = "vit_pooled"
+    backbone: str = "vit_reference"
     weights: str = "none"
     feature_layers: tuple[int, ...] = ()
     attention_layers: tuple[int, ...] = ()
@@ -129,6 +129,12 @@ class PatchGuard(AnomalyDetector):
         """See `AnomalyDetector.blank`."""
         assert isinstance(config, PatchGuardConfig)
         return cls(config, load_weights=False)
+
+    def prepare(self, images: Tensor, *, seed: int = 0) -> None:
+        """Find the references of normal images, where the backbone compares with some."""
+        for module in self.features.modules():
+            if isinstance(module, ReferenceStem):
+                module.fit(self.normalise(images), self.std, seed=seed)
 
     @property
     def num_prefix_tokens(self) -> int:

@@ -4,7 +4,7 @@ from robustad.training.batches import Batch, Batches, Schedule
 from robustad.training.config import TrainingConfig
 from robustad.training.engine import Engine, Losses, Method, RunResult, StepContext, make_fabric
 from robustad.training.looks import EarlyLook
-from robustad.training.patchguard import DefaultMethod, Generator, PatchGuardMethod, PublishedMethod
+from robustad.training.patchguard import DefaultMethod, Generator, PatchGuardMethod, PublishedMethod, ReplayMethod
 from robustad.training.recipes import RECIPES, Recipe, recipe
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "PatchGuardMethod",
     "PublishedMethod",
     "Recipe",
+    "ReplayMethod",
     "RunResult",
     "Schedule",
     "StepContext",

@@ -33,16 +33,20 @@ class Schedule:
         num_samples: Training images.
         batch_size: Images per step, over all processes.
         seed: Seed of the run.
+        replays: Consecutive steps that see the same samples.
         keep_partial: Keep the smaller last batch of an epoch (published); otherwise an epoch ends with the last full
             one. A set smaller than a batch is one batch.
     """
 
-    def __init__(self, num_samples: int, batch_size: int, *, seed: int, keep_partial: bool = False) -> None:
+    def __init__(
+        self, num_samples: int, batch_size: int, *, seed: int, replays: int = 1, keep_partial: bool = False
+    ) -> None:
         if num_samples < 1:
             raise ValueError("there is no normal image to train on")
         self.num_samples, self.batch_size, self.seed = num_samples, min(batch_size, num_samples), seed
+        self.replays = replays
         full, rest = divmod(num_samples, self.batch_size)
-        self.steps_per_epoch = full + (1 if keep_partial and rest else 0)
+        self.steps_per_epoch = (full + (1 if keep_partial and rest else 0)) * replays
 
     def epoch(self, step: int) -> int:
         """Epoch of a 0-based step."""
@@ -51,6 +55,7 @@ class Schedule:
     def indices(self, step: int) -> list[int]:
         """Sample numbers of a 0-based step."""
         epoch, position = divmod(step, self.steps_per_epoch)
+        position //= self.replays
         order = torch.randperm(self.num_samples, generator=torch_generator(self.seed, "order", epoch))
         return order[position * self.batch_size : (position + 1) * self.batch_size].tolist()
 

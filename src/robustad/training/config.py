@@ -31,7 +31,10 @@ class TrainingConfig:
         precision: ``auto`` (bfloat16 where the hardware has it), ``float32`` or ``bfloat16``.
         epsilon: Radius of the training attack, pixel units of [0, 1], L-inf; 0 = no adversarial training.
         epsilon_warmup: Share of the steps over which epsilon grows from a tenth to its full value, in [0, 1].
-        attack_steps: Gradient steps of the training attack.
+        replays: Updates that each batch is used for while its perturbation goes on growing: the gradient of an update
+            serves weights and perturbation at once ("free" adversarial training, Shafahi et al., NeurIPS 2019).
+            1 = off: a fresh attack of ``attack_steps`` for each update.
+        attack_steps: Gradient steps of the training attack; only without replays.
         clean_fraction: Share of the loss that unattacked images get, in [0, 1].
         augment: Mirror images and vary their light a little.
         look_every: Share of the steps between early looks at held-out pseudo-anomalies, in (0, 1]; 0 = none.
@@ -54,6 +57,7 @@ class TrainingConfig:
     precision: str = "auto"
     epsilon: float = 4 / 255
     epsilon_warmup: float = 0.1
+    replays: int = 4
     attack_steps: int = 2
     clean_fraction: float = 0.5
     augment: bool = True
@@ -66,7 +70,7 @@ class TrainingConfig:
         check_choice("precision", self.precision, PRECISIONS)
         check_choice("schedule", self.schedule, SCHEDULES)
         check_epsilon(self.epsilon)
-        for name in ("batch_size", "attack_steps"):
+        for name in ("batch_size", "attack_steps", "replays"):
             check_at_least(name, getattr(self, name), 1)
         for name in ("epsilon_warmup", "clean_fraction", "average_decay", "look_every"):
             check_fraction(name, getattr(self, name))

@@ -50,11 +50,27 @@ class Losses(NamedTuple):
 class Method(Protocol):
     """A way to train a network: the loss of one batch, attacks included."""
 
-    network: nn.Module
+    @property
+    def network(self) -> nn.Module:
+        """What is trained."""
+        ...
+
     forward_methods: tuple[str, ...]
 
     def loss(self, network: Any, batch: Batch, context: StepContext) -> Losses:
         """Loss of a batch; ``network`` is the module to call for the pass that gradients flow through."""
+        ...
+
+    def after_backward(self) -> None:
+        """Called once the loss's gradients are there, before the weights move."""
+        ...
+
+    def carried(self) -> dict[str, Tensor]:
+        """What the method carries from step to step, for the resume state."""
+        ...
+
+    def restore(self, carried: dict[str, Tensor]) -> None:
+        """Take back what `carried` gave."""
         ...
 
 
@@ -183,6 +199,7 @@ class Engine:
             losses = self.method.loss(self.network, batch, context)
             self.optimizer.zero_grad()
             self.fabric.backward(losses.total)
+            self.method.after_backward()
         if config.gradient_clip:
             self.fabric.clip_gradients(self.network, self.optimizer, max_norm=config.gradient_clip)
         self.optimizer.step()
@@ -235,6 +252,7 @@ class Engine:
                 network=self.method.network.state_dict(),
                 average=self.average.module.state_dict(),
                 optimizer=self.optimizer.state_dict(),
+                carried=self.method.carried(),
             )
 
     def _restore(self) -> None:
@@ -242,6 +260,7 @@ class Engine:
         self.method.network.load_state_dict(stored["network"])
         self.average.module.load_state_dict(stored["average"])
         self.optimizer.load_state_dict(stored["optimizer"])
+        self.method.restore(stored["carried"])
 
 
 def make_fabric(config: TrainingConfig, **options: Any) -> Fabric:

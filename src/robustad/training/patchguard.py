@@ -55,14 +55,25 @@ class PatchGuardMethod(ABC):
         anomalous, masks = self.generator(batch.images, batch.foreground, seeds=batch.seeds)
         images = torch.cat([batch.images, anomalous])
         masks = torch.cat([torch.zeros_like(masks), masks])
-        config = self.config
-        epsilon = epsilon_at(context.step, context.total or 10**9, epsilon=config.epsilon, warmup=config.epsilon_warmup)
-        if epsilon == 0:
-            with context.fabric.autocast():
-                return self.group_losses(network, images, None, masks)
+        epsilon = self.epsilon(context)
         with context.fabric.autocast():
-            attacked = self.attack(images, masks, epsilon, [*batch.seeds, *batch.seeds])
+            attacked = self.attack(images, masks, epsilon, [*batch.seeds, *batch.seeds]) if epsilon else None
             return self.group_losses(network, images, attacked, masks)
+
+    def epsilon(self, context: StepContext) -> float:
+        """Attack radius of a step."""
+        config, total = self.config, context.total or 10**9
+        return epsilon_at(context.step, total, epsilon=config.epsilon, warmup=config.epsilon_warmup)
+
+    def after_backward(self) -> None:  # noqa: B027 - only replays carry something
+        """Nothing is carried from step to step."""
+
+    def carried(self) -> dict[str, Tensor]:
+        """Nothing is carried from step to step."""
+        return {}
+
+    def restore(self, carried: dict[str, Tensor]) -> None:  # noqa: B027 - only replays carry something
+        """Nothing is carried from step to step."""
 
     @abstractmethod
     def attack(self, images: Tensor, masks: Tensor, epsilon: float, seeds: Sequence[int]) -> Tensor:
@@ -172,6 +183,59 @@ class DefaultMethod(PatchGuardMethod):
         strongest = share == share.amax(1, keepdim=True)  # a small anomaly keeps its best patch
         targets = (share >= self.min_share) | (strongest & (share > 0))
         return targets, (targets | (share == 0)).float()
+
+
+class ReplayMethod(DefaultMethod):
+    """The default step with "free" attacks: every update moves the weights down and the perturbation up.
+
+    Each batch is replayed for ``config.replays`` updates; a perturbation starts at random and climbs the loss with the
+    gradient that the update computes anyway, so robustness costs no pass of its own.
+
+    Source: Shafahi et al., "Adversarial training for free!", NeurIPS 2019. Differs: the perturbation starts afresh with
+    each batch, since batches are not kept in order.
+    """
+
+    def __init__(self, detector: PatchGuard, config: TrainingConfig, generator: Generator) -> None:
+        super().__init__(detector, config, generator)
+        self._seeds: list[int] = []
+        self._offset_seeds: list[int] = []
+        self._images, self._masks = torch.empty(0), torch.empty(0)
+        self._offset, self._input = torch.empty(0), torch.empty(0)
+        self._epsilon = 0.0
+
+    def loss(self, network: Any, batch: Batch, context: StepContext) -> Losses:
+        """See `Method.loss`."""
+        self._epsilon = self.epsilon(context)
+        if batch.seeds != self._seeds:
+            self._begin(batch)
+        offset = self._offset.clamp(-self._epsilon, self._epsilon)
+        self._input = (self._images + offset).clamp(0, 1).detach().requires_grad_(True)
+        with context.fabric.autocast():
+            losses = self.group_losses(network, self._input, None, self._masks)
+        return Losses(losses.total, {"loss_attacked": losses.total.detach()})
+
+    def _begin(self, batch: Batch) -> None:
+        anomalous, masks = self.generator(batch.images, batch.foreground, seeds=batch.seeds)
+        self._images = torch.cat([batch.images, anomalous])
+        self._masks = torch.cat([torch.zeros_like(masks), masks])
+        if batch.seeds != self._offset_seeds:  # equal right after a resume in the middle of a batch
+            self._offset = self._epsilon * _noise(self._images, [*batch.seeds, *batch.seeds])
+        self._seeds = self._offset_seeds = batch.seeds
+
+    def after_backward(self) -> None:
+        """Move the perturbation up the loss."""
+        assert self._input.grad is not None
+        epsilon = self._epsilon
+        moved = self._offset + epsilon * self._input.grad.sign()
+        self._offset = moved.clamp(-epsilon, epsilon)
+
+    def carried(self) -> dict[str, Tensor]:
+        """The perturbation of the batch that is being replayed."""
+        return {"offset": self._offset, "seeds": torch.tensor(self._offset_seeds, dtype=torch.int64)}
+
+    def restore(self, carried: dict[str, Tensor]) -> None:
+        """Go on with a perturbation; its batch is made again from its seeds."""
+        self._offset, self._offset_seeds = carried["offset"], carried["seeds"].tolist()
 
 
 def _noise(images: Tensor, seeds: Sequence[int]) -> Tensor:

@@ -43,6 +43,7 @@ def _published() -> Recipe:
         precision="float32",
         epsilon=8 / 255,
         epsilon_warmup=0.0,
+        replays=1,
         attack_steps=10,
         augment=False,
         look_every=0.0,

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from robustad._checks import check_choice
+from robustad._random import torch_generator
 from robustad.data import ImageDataset, Sample
 from robustad.detectors import PatchGuard, PatchGuardConfig, save_checkpoint
 from robustad.errors import CheckpointError
@@ -22,7 +23,9 @@ from robustad.training import (
     DefaultMethod,
     EarlyLook,
     Engine,
+    PatchGuardMethod,
     PublishedMethod,
+    ReplayMethod,
     Schedule,
     TrainingConfig,
     recipe,
@@ -31,8 +34,9 @@ from robustad.training.runlog import read_log
 from robustad.workflows._data import DataConfig, fingerprint, load_split
 from robustad.workflows._generators import make_generator
 
-METHODS = {"default": DefaultMethod, "published": PublishedMethod}
+METHODS = ("default", "published")
 CONFIG_FILE, CHECKPOINT = "config.json", "checkpoint"
+MAX_PREPARED = 512  # normal images that statistics and references are taken from
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,13 +141,17 @@ def fit(config: FitConfig, run_dir: str | Path, *, resume: bool = False) -> FitR
         train, config.model.image_size, cache_dir=run / "cache", published=config.method == "published"
     )
     generator = make_generator(config)
-    detector = _detector(config, dataset)
     training = config.training
+    detector = _detector(config, dataset)
     schedule = Schedule(
-        len(dataset), training.batch_size, seed=training.seed, keep_partial=training.schedule == "published"
+        len(dataset),
+        training.batch_size,
+        seed=training.seed,
+        replays=training.replays,
+        keep_partial=training.schedule == "published",
     )
     engine = Engine(
-        METHODS[config.method](detector, training, generator),
+        _method(config)(detector, training, generator),
         Batches(dataset, schedule, num_workers=training.num_workers),
         config=training,
         folder=run,
@@ -191,8 +199,8 @@ def _hold_out(samples: Sequence[Sample], config: TrainingConfig) -> tuple[list[S
     return [s for i, s in enumerate(samples) if i not in chosen], [s for i, s in enumerate(samples) if i in chosen]
 
 
-def _stack(dataset: ImageDataset) -> tuple[Tensor, Tensor]:
-    items = [dataset[i] for i in range(len(dataset))]
+def _stack(dataset: ImageDataset, indices: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
+    items = [dataset[i] for i in (range(len(dataset)) if indices is None else indices)]
     images = torch.stack([item["image"] for item in items]).float() / 255
     return images, torch.stack([item["foreground"] for item in items])
 
@@ -206,11 +214,37 @@ def _look(held_out: list[Sample], config: FitConfig, generator: Any, run: Path) 
     return EarlyLook(images, foreground, generator, epsilon=epsilon, seed=training.seed)
 
 
+def _method(config: FitConfig) -> type[PatchGuardMethod]:
+    if config.method == "published":
+        return PublishedMethod
+    return ReplayMethod if config.training.replays > 1 else DefaultMethod
+
+
 def _detector(config: FitConfig, dataset: ImageDataset) -> PatchGuard:
-    """A detector with starting weights of the seed; the global random state is left alone."""
+    """A detector with starting weights of the seed; the global random state is left alone.
+
+    From random weights, pixels are normalised by the training images' own mean and spread; pretrained weights keep
+    the normalisation that they were trained with.
+    """
+    seed = config.training.seed
+    chosen = torch.randperm(len(dataset), generator=torch_generator(seed, "prepare"))[:MAX_PREPARED]
+    images = _stack(dataset, chosen.tolist())[0]
+    model = config.model
+    if config.method == "default" and model.weights == "none":
+        std = images.std(dim=(0, 2, 3)).clamp_min(4 / 255)
+        model = dataclasses.replace(model, mean=_triple(images.mean(dim=(0, 2, 3))), std=_triple(std))
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.training.seed)
-        return PatchGuard(config.model)
+        torch.manual_seed(seed)
+        detector = PatchGuard(model)
+    if config.training.augment:
+        images = torch.cat([images, images.flip(2), images.flip(3), images.flip(2, 3)])
+    detector.prepare(images, seed=seed)
+    return detector
+
+
+def _triple(values: Tensor) -> tuple[float, float, float]:
+    red, green, blue = values.tolist()
+    return red, green, blue
 
 
 def _plain(value: Any) -> Any:

@@ -17,7 +17,7 @@ class PGD(Attack):
 
     Attributes:
         steps: Gradient steps per run.
-        rel_stepsize: Step length as a share of epsilon; None = 2.5 / steps (PatchGuard's).
+        rel_stepsize: Step length as a share of epsilon, above 0; None = 2.5 / steps (PatchGuard's).
         random_start: Start from a random point of the ball. Without it the first run starts at the clean image and
             only further restarts start at random.
     """
@@ -29,6 +29,10 @@ class PGD(Attack):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_at_least("steps", self.steps, 1)
+        if self.rel_stepsize is not None and not self.rel_stepsize > 0:
+            raise ValueError(
+                f"`rel_stepsize` must be above 0 (0 never moves, below 0 descends), got {self.rel_stepsize}"
+            )
 
     @classmethod
     def published(cls, *, steps: int = 10) -> PGD:

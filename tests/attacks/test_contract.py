@@ -1,0 +1,216 @@
+"""What every attack promises, in every norm."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from attack_doubles import Toy, images
+
+from robustad.attacks import ATTACKS, NORMS, ImageObjective, MapObjective
+
+RADIUS = {"linf": 8 / 255, "l2": 0.7}
+LABELS = torch.tensor([False, True, False, True, True])
+EVERY = [(name, norm) for name in ATTACKS for norm in NORMS]
+every = pytest.mark.parametrize(("name", "norm"), EVERY)
+
+
+def make(name, norm, **options):
+    return ATTACKS[name](norm=norm, **options)
+
+
+def objective(detector=None, labels=LABELS):
+    return ImageObjective(detector or Toy().eval(), labels)
+
+
+def values(target, x):
+    with torch.no_grad():
+        return target(x, torch.arange(len(x)))
+
+
+def length(offset, norm):
+    return offset.abs().flatten(1).amax(1) if norm == "linf" else offset.double().flatten(1).norm(dim=1)
+
+
+@every
+@pytest.mark.parametrize("keep", ["best", "last"])
+@pytest.mark.parametrize("epsilon_share", [0.1, 1.0, 20.0])
+def test_in_the_ball_and_in_the_unit_cube(name, norm, keep, epsilon_share):
+    epsilon = RADIUS[norm] * epsilon_share
+    clean = images()
+    attacked = make(name, norm, keep=keep)(objective(), clean, epsilon=epsilon)
+    assert attacked.shape == clean.shape and attacked.dtype == clean.dtype
+    assert attacked.min() >= 0 and attacked.max() <= 1
+    assert (length(attacked - clean, norm) <= epsilon + 1e-6).all()
+    assert (length(attacked - clean, norm) > 0.3 * min(epsilon, RADIUS[norm])).all(), "it is not an idle attack"
+
+
+@every
+def test_it_raises_the_objective_of_every_image(name, norm):
+    target, clean = objective(), images()
+    attacked = make(name, norm)(target, clean, epsilon=RADIUS[norm])
+    assert (values(target, attacked) > values(target, clean) + 0.01).all()
+
+
+@every
+def test_best_is_never_worse_than_clean(name, norm):
+    """An objective whose gradient points the wrong way: what the last iterate loses, the best one must not."""
+
+    def misleading(x, index):
+        falling = -(x - clean[index]).abs().flatten(1).sum(1)
+        return falling + (x - x.detach()).flatten(1).sum(1) * 1e6
+
+    clean = images()
+    attacked = make(name, norm)(misleading, clean, epsilon=RADIUS[norm])
+    assert (values(misleading, attacked) >= values(misleading, clean)).all()
+    assert torch.equal(attacked, clean)
+    last = make(name, norm, keep="last")(misleading, clean, epsilon=RADIUS[norm])
+    assert (values(misleading, last) < values(misleading, clean)).all(), "otherwise this objective misleads nobody"
+
+
+@every
+def test_best_is_at_least_as_good_as_last_and_restarts_only_help(name, norm):
+    phase = torch.rand(5, 3, 8, 8, generator=torch.Generator().manual_seed(2)) * 6.28
+
+    def rugged(x, index):  # many hills within reach of every pixel
+        return torch.cos(200 * x + phase[index]).flatten(1).mean(1)
+
+    target, clean, epsilon = rugged, images(), RADIUS[norm]
+    reached = {
+        key: values(target, make(name, norm, **options)(target, clean, epsilon=epsilon))
+        for key, options in {
+            "last": {"keep": "last"},
+            "one": {"restarts": 1},
+            "three": {"restarts": 3},
+            "last of three": {"restarts": 3, "keep": "last"},
+        }.items()
+    }
+    assert (reached["one"] >= reached["last"]).all()
+    assert (reached["three"] >= reached["one"]).all() and (reached["three"] > reached["one"]).any()
+    assert (reached["last of three"] >= reached["last"]).all()
+
+
+@every
+@pytest.mark.parametrize("training", [True, False])
+def test_nothing_of_the_caller_is_touched(name, norm, training):
+    detector = Toy().train(training)
+    detector.first.grad = torch.full_like(detector.first, 3.0)
+    clean = images().requires_grad_(True)
+    kept = clean.detach().clone()
+    state, weights = torch.random.get_rng_state(), [p.detach().clone() for p in detector.parameters()]
+    attacked = make(name, norm, restarts=2)(objective(detector), clean, epsilon=RADIUS[norm])
+    assert detector.training is training
+    assert (detector.first.grad == 3).all() and detector.second.grad is None
+    assert all(p.requires_grad for p in detector.parameters())
+    assert all(torch.equal(p, w) for p, w in zip(detector.parameters(), weights, strict=True))
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert torch.equal(clean, kept) and clean.grad is None
+    assert not attacked.requires_grad and attacked.data_ptr() != clean.data_ptr()
+    assert torch.is_grad_enabled()
+
+
+@every
+def test_works_where_gradients_are_switched_off_and_with_frozen_weights(name, norm):
+    detector = Toy().requires_grad_(False)
+    expected = make(name, norm)(objective(), images(), epsilon=RADIUS[norm])
+    with torch.no_grad():
+        attacked = make(name, norm)(objective(detector), images(), epsilon=RADIUS[norm])
+        assert not torch.is_grad_enabled()
+    assert torch.equal(attacked, expected)
+
+
+@every
+def test_epsilon_0_returns_the_input_as_a_copy(name, norm):
+    def never(x, index):
+        raise AssertionError("nothing is to be asked")
+
+    clean = images()
+    attacked = make(name, norm)(never, clean, epsilon=0.0)
+    assert torch.equal(attacked, clean) and attacked.data_ptr() != clean.data_ptr()
+
+
+@every
+def test_an_empty_batch_gives_an_empty_batch(name, norm):
+    attacked = make(name, norm)(objective(labels=LABELS[:0]), images()[:0], epsilon=RADIUS[norm])
+    assert attacked.shape == (0, 3, 8, 8)
+
+
+@every
+def test_seeds_repeat_and_differ(name, norm):
+    attack = make(name, norm, restarts=2)
+    random = {field.name for field in dataclasses.fields(attack)} & {"random_start"}
+    attack = dataclasses.replace(attack, **dict.fromkeys(random, True), keep="best")
+
+    def run(seed):
+        generator = None if seed is None else torch.Generator().manual_seed(seed)
+        return attack(objective(), images(), epsilon=RADIUS[norm], generator=generator)
+
+    assert torch.equal(run(3), run(3))
+    assert not torch.equal(run(3), run(4))
+    assert torch.equal(run(None), run(None)), "without a generator, the same start every time"
+
+
+@every
+def test_a_generator_is_moved_on(name, norm):
+    generator = torch.Generator().manual_seed(0)
+    attack = dataclasses.replace(make(name, norm), restarts=2)
+    first, second = (attack(objective(), images(), epsilon=RADIUS[norm], generator=generator) for _ in range(2))
+    assert not torch.equal(first, second)
+
+
+@every
+@pytest.mark.parametrize("options", [{}, {"restarts": 3}])
+def test_an_image_does_not_see_its_batch(name, norm, options):
+    """In float64, where another batch size moves sums by far less than any decision."""
+    attack, detector = make(name, norm, **options), Toy(dtype=torch.float64)
+    clean = images(dtype=torch.float64)
+    together = attack(objective(detector), clean, epsilon=RADIUS[norm])
+    order = torch.tensor([3, 0])
+    part = attack(objective(detector, LABELS[order]), clean[order], epsilon=RADIUS[norm])
+    torch.testing.assert_close(part, together[order], rtol=0, atol=1e-12)
+
+
+@every
+def test_each_image_keeps_its_own_objective(name, norm):
+    """``index`` tells the objective which images it sees; maps and masks of one image must not serve another."""
+    detector, clean = Toy(dtype=torch.float64), images(dtype=torch.float64)
+    masks = torch.rand(5, 8, 8, generator=torch.Generator().manual_seed(5)) < 0.3
+    attack = make(name, norm)
+    together = attack(MapObjective(detector, masks), clean, epsilon=RADIUS[norm])
+    for i in range(5):
+        alone = attack(MapObjective(detector, masks[i : i + 1]), clean[i : i + 1], epsilon=RADIUS[norm])
+        torch.testing.assert_close(alone[0], together[i], rtol=0, atol=1e-12)
+
+
+@every
+def test_errors(name, norm):
+    attack, target, clean = make(name, norm), objective(), images()
+    with pytest.raises(ValueError, match=r"`epsilon` must not be negative, got -0\.1"):
+        attack(target, clean, epsilon=-0.1)
+    with pytest.raises(ValueError, match="got nan"):
+        attack(target, clean, epsilon=float("nan"))
+    with pytest.raises(ValueError, match="`images` must be a float tensor"):
+        attack(target, (clean * 255).to(torch.uint8), epsilon=0.01)
+    with pytest.raises(ValueError, match=r"\(3, 8, 8\)"):
+        attack(target, clean[0], epsilon=0.01)
+    if norm == "linf":
+        with pytest.raises(ValueError, match=r"must be in \[0, 1\], got 8; for 8 grey levels pass 8/255"):
+            attack(target, clean, epsilon=8)
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_options_are_checked(name):
+    with pytest.raises(ValueError, match="`norm` must be one of l2, linf; got 'Linf'; did you mean 'linf'"):
+        make(name, "Linf")
+    with pytest.raises(ValueError, match="`keep` must be one of best, last; got 'first'"):
+        make(name, "linf", keep="first")
+    with pytest.raises(ValueError, match="`restarts` must be at least 1, got 0"):
+        make(name, "linf", restarts=0)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        make(name, "linf").norm = "l2"
+
+
+def test_attacks_obey_no_call_of_their_own():
+    """The guarantees live in one place."""
+    assert all("__call__" not in vars(attack) for attack in ATTACKS.values())

@@ -1,0 +1,105 @@
+"""Perturbed images of one batch: each run once, and the worst case per image over several."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from robustad._random import torch_generator
+from robustad.evaluation.protocol import GOALS, Plan, Run, Scene
+from robustad.evaluation.witness import Judged, away
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """Images after an attack, and what the detector says of them in float32 and eval mode.
+
+    Attributes:
+        images: ``(N, 3, S, S)``.
+        scores: ``(N,)``.
+        maps: ``(N, S, S)``, or None.
+    """
+
+    images: Tensor
+    scores: Tensor
+    maps: Tensor | None
+
+
+class Batch:
+    """Images under attack; runs that several named attacks share are made once.
+
+    Args:
+        scene: What attacks may know.
+        images: Clean images ``(N, 3, S, S)`` in [0, 1].
+        targets: Who is attacked, see `Suite`; the others stay clean.
+        seed: Seed of random starts; results depend on the image, not on its place in the batch.
+    """
+
+    def __init__(self, scene: Scene, images: Tensor, *, targets: str = "both", seed: int = 0) -> None:
+        self.scene, self.seed = scene, seed
+        self.clean = self._seen(images)
+        chosen = {"both": torch.ones_like(scene.labels), "anomalous": scene.labels, "normal": ~scene.labels}[targets]
+        self._chosen = chosen.nonzero()[:, 0]
+        self._part = _subset(scene, self._chosen)
+        self._done: dict[tuple[Run, float], Attacked] = {}
+
+    def attacked(self, plan: Plan, epsilon: float) -> Attacked:
+        """The images of a named attack."""
+        results = [self.run(run, epsilon) for run in plan.runs]
+        if not plan.worst_of and len(results) == 1:
+            return results[0]
+        return worst_case([self.clean, *results], self.scene.labels)
+
+    def run(self, run: Run, epsilon: float) -> Attacked:
+        """The images of one run."""
+        key = (run, epsilon)
+        if key not in self._done:
+            images = self.clean.images.clone()
+            images[self._chosen] = self._perturb(run, images[self._chosen], epsilon)
+            self._done[key] = self._seen(images)
+        return self._done[key]
+
+    def _perturb(self, run: Run, images: Tensor, epsilon: float) -> Tensor:
+        scene = self._part
+        objective = GOALS[run.goal].build(scene)
+        generator = torch_generator(self.seed, "attack", run.goal)
+        if not run.judged:
+            return run.attack(objective, images, epsilon=epsilon, generator=generator)
+        judged = Judged(objective, scene.detector, scene.labels, images)
+        run.attack(judged, images, epsilon=epsilon, generator=generator)
+        return judged.images
+
+    def _seen(self, images: Tensor) -> Attacked:
+        with torch.no_grad():
+            prediction = self.scene.detector(images)
+        return Attacked(images, prediction.scores, prediction.anomaly_maps)
+
+
+def worst_case(results: Iterable[Attacked], labels: Tensor) -> Attacked:
+    """Image by image the result with the highest score where it is normal, the lowest where it is anomalous.
+
+    Args:
+        results: At least one; among equal ones the first counts.
+        labels: ``(N,)`` bool, True = anomalous.
+    """
+    candidates = list(results)
+    scores = torch.stack([candidate.scores for candidate in candidates])  # (K, N)
+    winner = (scores * away(labels).to(scores)).argmax(dim=0)
+    index = torch.arange(len(labels), device=winner.device)
+    maps = [candidate.maps for candidate in candidates if candidate.maps is not None]
+    return Attacked(
+        images=torch.stack([candidate.images for candidate in candidates])[winner, index],
+        scores=scores[winner, index],
+        maps=torch.stack(maps)[winner, index] if len(maps) == len(candidates) else None,
+    )
+
+
+def _subset(scene: Scene, index: Tensor) -> Scene:
+    return scene._replace(
+        labels=scene.labels[index],
+        masks=scene.masks[index],
+        patch_masks=None if scene.patch_masks is None else scene.patch_masks[index],
+    )

@@ -1,0 +1,303 @@
+"""Evaluate a detector: clean, then under every attack of a suite at every radius, image by image resumable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from robustad._checks import check_at_least, check_epsilon
+from robustad._progress import Progress
+from robustad.data import ImageDataset
+from robustad.evaluation.ensemble import Attacked, Batch
+from robustad.evaluation.protocol import Plan, Scene, Suite
+from robustad.evaluation.store import Arrays, Store
+from robustad.evaluation.witness import Witness, device_of, frozen
+from robustad.metrics import PIXEL_METRICS
+from robustad.ops.patches import patch_labels
+
+Floats = NDArray[np.float32]
+Keep = Callable[[Floats, NDArray[np.bool_]], Iterable[int]]
+"""``keep(clean scores, labels) -> indices`` of the images whose pictures are wanted afterwards."""
+
+
+@dataclass(frozen=True)
+class View:
+    """A picture for the report.
+
+    Attributes:
+        image: ``(S, S, 3)`` uint8, rounded.
+        anomaly_map: ``(S, S)``, or None.
+    """
+
+    image: NDArray[np.uint8]
+    anomaly_map: Floats | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One attack at one radius.
+
+    Attributes:
+        attack: Name of the attack; ``none`` for clean images.
+        epsilon: Radius.
+        scores: ``(N,)``.
+        steps: Gradient steps, where one number says it.
+        members: Scores ``(N,)`` of each run of a worst case, by its label.
+        pixel: Pixel metrics by name: value, or None and why it is undefined. Empty without maps or masks.
+        views: Pictures of the kept images, by index.
+    """
+
+    attack: str
+    epsilon: float
+    scores: Floats
+    steps: int | None = None
+    members: dict[str, Floats] = field(default_factory=dict)
+    pixel: dict[str, tuple[float | None, str | None]] = field(default_factory=dict)
+    views: dict[int, View] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Everything that was measured.
+
+    Attributes:
+        labels: ``(N,)`` bool, True = anomalous.
+        groups: Group of each image, for intervals.
+        brightness: Mean brightness ``(N,)`` in [0, 1] of each clean image.
+        brightness_bounds: For each radius the lowest and highest brightness ``(2, N)`` that an attack can reach.
+        has_mask: ``(N,)`` bool, whether the image counts for pixel metrics.
+        masks: Ground truth of the kept images, by index; None where it is not known.
+        plans: What each attack came down to.
+        cells: Clean first, then radius by radius.
+        targets: Who was attacked.
+    """
+
+    labels: NDArray[np.bool_]
+    groups: tuple[str, ...]
+    brightness: Floats
+    brightness_bounds: dict[float, Floats]
+    has_mask: NDArray[np.bool_]
+    masks: dict[int, NDArray[np.bool_] | None]
+    plans: tuple[Plan, ...]
+    cells: tuple[Cell, ...]
+    targets: str
+
+    @property
+    def clean(self) -> Cell:
+        """The cell without attack."""
+        return self.cells[0]
+
+    def cell(self, attack: str, epsilon: float) -> Cell | None:
+        """One cell, or None if it was not run."""
+        return next((c for c in self.cells if c.attack == attack and np.isclose(c.epsilon, epsilon)), None)
+
+
+def evaluate(
+    detector: Any,
+    dataset: ImageDataset,
+    suite: Suite,
+    *,
+    epsilons: Sequence[float],
+    batch_size: int = 32,
+    seed: int = 0,
+    other: Any = None,
+    keep: Keep | None = None,
+    store: Store | None = None,
+    show_progress: bool = True,
+) -> Evaluation:
+    """Score a data set clean and under attack.
+
+    The result depends on the seed, not on the batch size (up to rounding) nor on interruptions.
+
+    Args:
+        detector: Images ``(N, 3, S, S)`` in [0, 1] to a `Prediction`; differentiable.
+        dataset: Test images.
+        suite: Attacks.
+        epsilons: Radii in pixel units of [0, 1]; clean images are always scored.
+        batch_size: Images per pass.
+        seed: Seed of random starts.
+        other: Another detector, for ``transfer``.
+        keep: Chooses the images whose pictures are kept.
+        store: Keeps finished pieces; see `Store`.
+        show_progress: Show how far it is and how long it will take.
+
+    Raises:
+        ValueError: If there is no image, or a radius or the suite makes no sense.
+    """
+    check_at_least("batch_size", batch_size, 1)
+    radii = sorted({check_epsilon(epsilon) for epsilon in epsilons} - {0.0})
+    if len(dataset) == 0:
+        raise ValueError("there is no test image")
+    work = _Work(detector, dataset, suite, batch_size=batch_size, seed=seed, other=other, store=store or Store())
+    cost = sum(run.cost for run in work.runs)
+    with (
+        frozen(detector, other),
+        Progress("testing", len(dataset) * (1 + cost * len(radii)), unit="passes", enabled=show_progress) as shown,
+    ):
+        clean = [work.clean(chunk, shown) for chunk in work.chunks]
+        if keep is not None:
+            work.kept = frozenset(keep(np.concatenate([part["scores"] for part in clean]), work.labels))
+        cells = [work.cell(work.none, 0.0, [work.attack(chunk, 0.0, shown) for chunk in work.chunks])]
+        bounds = {}
+        for epsilon in radii:
+            parts = [work.attack(chunk, epsilon, shown) for chunk in work.chunks]
+            bounds[epsilon] = np.concatenate([part["bounds"] for part in parts], axis=1)
+            cells += [work.cell(plan, epsilon, parts) for plan in work.plans if plan.runs]
+    return Evaluation(
+        labels=work.labels,
+        groups=tuple(sample.group for sample in dataset.samples),
+        brightness=np.concatenate([part["brightness"] for part in clean]),
+        brightness_bounds=bounds,
+        has_mask=np.concatenate([part["has_mask"] for part in clean]),
+        masks={index: work.mask(index) for index in sorted(work.kept)},
+        plans=work.plans,
+        cells=tuple(cells),
+        targets=suite.targets,
+    )
+
+
+class _Work:
+    """What stays the same from piece to piece."""
+
+    none = Plan(name="none", runs=())
+
+    def __init__(
+        self,
+        detector: Any,
+        dataset: ImageDataset,
+        suite: Suite,
+        *,
+        batch_size: int,
+        seed: int,
+        other: Any,
+        store: Store,
+    ) -> None:
+        self.detector, self.dataset, self.suite, self.seed, self.store = detector, dataset, suite, seed, store
+        self.other = None if other is None else Witness(other)
+        self.device = device_of(detector)
+        self.labels = np.array([sample.label for sample in dataset.samples], dtype=np.bool_)
+        self.marked = any(sample.label and sample.has_mask for sample in dataset.samples)
+        self.plans = suite.plans(detector, has_masks=self.marked, has_other=other is not None)
+        self.runs = list(dict.fromkeys(run for plan in self.plans for run in plan.runs))
+        self.chunks = [range(i, min(i + batch_size, len(dataset))) for i in range(0, len(dataset), batch_size)]
+        self.kept: frozenset[int] = frozenset()
+
+    def clean(self, chunk: range, shown: Progress) -> Arrays:
+        """Scores and facts of clean images."""
+        arrays = self.store.get("clean", chunk)
+        if arrays is None:
+            images, items = self._read(chunk)
+            with torch.no_grad():
+                scores = Witness(self.detector).scores(images)
+            arrays = {
+                "scores": _numpy(scores),
+                "brightness": _numpy(images.mean(dim=(1, 2, 3))),
+                "has_mask": np.array([bool(item["has_mask"]) for item in items]),
+            }
+            self.store.put(arrays, "clean", chunk)
+        shown.update(len(chunk), note="clean")
+        return arrays
+
+    def attack(self, chunk: range, epsilon: float, shown: Progress) -> Arrays:
+        """Scores, maps and pictures of one chunk under every attack at one radius; radius 0 = clean."""
+        kept = [index for index in chunk if index in self.kept]
+        key = ("attack", chunk, epsilon, self.plans, self.suite.targets, self.seed, kept)
+        arrays = self.store.get(*key)
+        if arrays is None:
+            arrays = self._attack(chunk, epsilon)
+            self.store.put(arrays, *key)
+        cost = sum(run.cost for run in self.runs) if epsilon else 0
+        shown.update(cost * len(chunk), note=f"ε = {255 * epsilon:.3g}/255")
+        return arrays
+
+    def _attack(self, chunk: range, epsilon: float) -> Arrays:
+        images, items = self._read(chunk)
+        batch = Batch(self._scene(items), images, targets=self.suite.targets, seed=self.seed)
+        if epsilon == 0:
+            return self._arrays(chunk, "none", batch.clean)
+        arrays = {"bounds": _numpy(torch.stack([(images - epsilon).clamp_min(0), (images + epsilon).clamp_max(1)]))}
+        arrays["bounds"] = arrays["bounds"].mean(axis=(2, 3, 4))
+        for plan in self.plans:
+            if plan.runs:
+                arrays |= self._arrays(chunk, plan.name, batch.attacked(plan, epsilon))
+                if plan.worst_of:
+                    arrays |= {f"member/{r.label}": _numpy(batch.run(r, epsilon).scores) for r in plan.runs}
+        return arrays
+
+    def _arrays(self, chunk: range, name: str, attacked: Attacked) -> Arrays:
+        places = [i for i, index in enumerate(chunk) if index in self.kept]
+        arrays: Arrays = {f"{name}/scores": _numpy(attacked.scores)}
+        pixels = attacked.images[places].mul(255).round().to(torch.uint8)
+        arrays[f"{name}/views"] = pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy()  # (n,3,S,S) -> (n,S,S,3)
+        if attacked.maps is not None:
+            # Without ground truth only the pictures need maps.
+            arrays[f"{name}/maps"] = _numpy(attacked.maps if self.marked else attacked.maps[places])
+        return arrays
+
+    def cell(self, plan: Plan, epsilon: float, parts: list[Arrays]) -> Cell:
+        """Put the chunks of one attack together."""
+        name = plan.name
+
+        def join(key: str) -> Floats:
+            return np.concatenate([part[key] for part in parts])
+
+        maps = join(f"{name}/maps") if f"{name}/maps" in parts[0] else None
+        pixel = self._pixel_metrics(maps) if maps is not None and self.marked else {}
+        kept = sorted(self.kept)
+        views = {}
+        for number, (index, image) in enumerate(zip(kept, join(f"{name}/views"), strict=True)):
+            views[index] = View(image, None if maps is None else maps[index if self.marked else number])
+        return Cell(
+            attack=name,
+            epsilon=epsilon,
+            scores=join(f"{name}/scores"),
+            steps=plan.runs[0].steps if len(plan.runs) == 1 else None,
+            members={run.label: join(f"member/{run.label}") for run in plan.runs} if plan.worst_of else {},
+            pixel=pixel,
+            views=views,
+        )
+
+    def _pixel_metrics(self, maps: Floats) -> dict[str, tuple[float | None, str | None]]:
+        known, masks = [], []
+        for index in range(len(self.dataset)):
+            item = self.dataset[index]
+            if item["has_mask"]:
+                known.append(index)
+                masks.append(item["mask"].numpy())
+        found: dict[str, tuple[float | None, str | None]] = {}
+        truth, values = np.stack(masks), maps if len(known) == len(maps) else maps[known]
+        for name, metric in PIXEL_METRICS.items():
+            try:
+                found[name] = (metric(values, truth), None)
+            except ValueError as error:
+                found[name] = (None, str(error))
+        return found
+
+    def mask(self, index: int) -> NDArray[np.bool_] | None:
+        """Ground truth of one image, if it is known."""
+        item = self.dataset[index]
+        return item["mask"].numpy() if item["has_mask"] else None
+
+    def _read(self, chunk: range) -> tuple[Tensor, list[Any]]:
+        items = [self.dataset[index] for index in chunk]
+        images = torch.stack([item["image"] for item in items]).to(self.device, torch.float32) / 255
+        return images, items
+
+    def _scene(self, items: list[Any]) -> Scene:
+        labels = torch.tensor([bool(item["label"]) for item in items], device=self.device)
+        masks = torch.stack([item["mask"] if item["has_mask"] else torch.ones_like(item["mask"]) for item in items])
+        masks = masks.to(self.device)
+        patches = None
+        if hasattr(self.detector, "patch_logits"):
+            patches = patch_labels(masks, self.detector.patch_size)
+        return Scene(Witness(self.detector), labels, masks, patches, self.other)
+
+
+def _numpy(values: Tensor) -> Floats:
+    return np.asarray(values.detach().float().cpu().numpy(), dtype=np.float32)

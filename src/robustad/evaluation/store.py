@@ -1,0 +1,61 @@
+"""Finished pieces of an evaluation, so that an interrupted one continues where it stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robustad.files import atomic_path
+
+Arrays = dict[str, NDArray[Any]]
+
+
+class Store:
+    """Named arrays per piece, in memory or in a folder.
+
+    Args:
+        folder: Where to keep them; None = in memory, for this evaluation only.
+        context: What every piece depends on, e.g. digests of weights and data: other contexts never meet.
+    """
+
+    def __init__(self, folder: str | Path | None = None, *, context: str = "") -> None:
+        self.folder = None if folder is None else Path(folder)
+        self.context = context
+        self._memory: dict[str, Arrays] = {}
+
+    def get(self, *key: object) -> Arrays | None:
+        """The arrays of a piece, or None if it has not been finished (or its file is damaged)."""
+        name = self._name(key)
+        if self.folder is None:
+            return self._memory.get(name)
+        path = self.folder / name
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                return dict(stored)
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+            return None
+
+    def put(self, arrays: Arrays, *key: object) -> None:
+        """Keep the arrays of a finished piece."""
+        name = self._name(key)
+        if self.folder is None:
+            self._memory[name] = arrays
+            return
+        with atomic_path(self.folder / name) as temporary, temporary.open("wb") as stream:
+            np.savez(stream, **arrays)  # type: ignore[arg-type]
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._memory.clear()
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _name(self, key: tuple[object, ...]) -> str:
+        text = "\n".join(repr(part) for part in (self.context, *key))
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest() + ".npz"

@@ -1,0 +1,108 @@
+"""What is seen of a detector while it is attacked: its reported scores, whatever the attack itself maximises."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from robustad.attacks import Objective
+from robustad.types import Prediction
+
+
+class Witness:
+    """A detector that remembers the reported scores of its last call.
+
+    Args:
+        detector: Images ``(N, 3, S, S)`` to a `Prediction`. Where it has ``patch_logits`` and ``image_scores``, its
+            maps are not computed for an attack that does not look at them.
+    """
+
+    def __init__(self, detector: Any) -> None:
+        self.detector = detector
+        self.seen: Tensor | None = None
+        self._short = hasattr(detector, "patch_logits") and hasattr(detector, "image_scores")
+
+    def __call__(self, images: Tensor, /) -> Prediction:
+        """The full prediction."""
+        prediction: Prediction = self.detector(images)
+        self.seen = prediction.scores.detach()
+        return prediction
+
+    def scores(self, images: Tensor) -> Tensor:
+        """Reported scores ``(N,)``."""
+        if not self._short:
+            return self(images).scores
+        scores: Tensor = self.detector.image_scores(self.patch_logits(images))
+        return scores
+
+    def patch_logits(self, images: Tensor) -> Tensor:
+        """Patch logits ``(N, P)``."""
+        logits: Tensor = self.detector.patch_logits(images)
+        with torch.no_grad():
+            self.seen = self.detector.image_scores(logits) if self._short else self.detector(images).scores
+        return logits
+
+
+class Judged:
+    """An objective that keeps, image by image, the input whose reported score was the worst of all that it was given.
+
+    An attack on a stand-in for the score (a smoother or wider one) may pass through better images than the one that
+    maximises the stand-in.
+
+    Args:
+        objective: What the attack maximises.
+        witness: The detector that the objective calls.
+        labels: ``(N,)`` bool, True = anomalous.
+        images: Clean images ``(N, 3, S, S)``, kept as long as nothing is worse.
+    """
+
+    def __init__(self, objective: Objective, witness: Witness, labels: Tensor, images: Tensor) -> None:
+        self.objective, self.witness = objective, witness
+        self.images = images.detach().clone()
+        self._away = away(labels)
+        self._worst = torch.full((len(images),), -torch.inf, device=images.device)
+
+    def __call__(self, images: Tensor, index: Tensor) -> Tensor:
+        """The objective's own values ``(n,)``."""
+        values = self.objective(images, index)
+        assert self.witness.seen is not None
+        wrong = self.witness.seen.to(self._worst) * self._away[index]
+        better = wrong > self._worst[index]
+        chosen = index[better]
+        self._worst[chosen] = wrong[better]
+        self.images[chosen] = images.detach()[better]
+        return values
+
+
+def away(labels: Tensor) -> Tensor:
+    """+1 where an attack wants the score to rise (normal images), -1 where it wants it to fall."""
+    return torch.where(labels, -1.0, 1.0)
+
+
+@contextmanager
+def frozen(*modules: Any) -> Iterator[None]:
+    """Detectors in eval mode with frozen parameters; afterwards as they were."""
+    found = [module for module in modules if isinstance(module, nn.Module)]
+    modes = [(part, part.training) for module in found for part in module.modules()]
+    wanted = [(parameter, parameter.requires_grad) for module in found for parameter in module.parameters()]
+    try:
+        for module in found:
+            module.eval().requires_grad_(False)
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
+        for parameter, flag in wanted:
+            parameter.requires_grad_(flag)
+
+
+def device_of(detector: Any) -> torch.device:
+    """Where a detector's tensors lie."""
+    if isinstance(detector, nn.Module):
+        for tensor in (*detector.parameters(), *detector.buffers()):
+            return tensor.device
+    return torch.device("cpu")

@@ -1,6 +1,16 @@
 """Honest robustness: attack suites, worst cases, and results in one long format."""
 
 from robustad.evaluation.ensemble import Attacked, Batch, worst_case
+from robustad.evaluation.figures import (
+    BASELINE,
+    EXACT,
+    MATCHED,
+    Subject,
+    baseline_scores,
+    evaluation_details,
+    evaluation_rows,
+)
+from robustad.evaluation.health import Verdict, check_health
 from robustad.evaluation.protocol import DEFAULT_ATTACKS, GOALS, SUITE, Plan, Run, Scene, Suite
 from robustad.evaluation.results import (
     BenchmarkRow,
@@ -15,8 +25,11 @@ from robustad.evaluation.runner import Cell, Evaluation, View, evaluate
 from robustad.evaluation.store import Store
 
 __all__ = [
+    "BASELINE",
     "DEFAULT_ATTACKS",
+    "EXACT",
     "GOALS",
+    "MATCHED",
     "SUITE",
     "Attacked",
     "Batch",
@@ -29,11 +42,17 @@ __all__ = [
     "Run",
     "Scene",
     "Store",
+    "Subject",
     "Suite",
+    "Verdict",
     "View",
     "aggregate_seeds",
+    "baseline_scores",
+    "check_health",
     "current_commit",
     "evaluate",
+    "evaluation_details",
+    "evaluation_rows",
     "machine_description",
     "select",
     "worst_case",

@@ -1,0 +1,246 @@
+"""Whether attacked figures can be believed: a detector whose gradient lies looks robust and is not.
+
+Each check answers with a verdict; each is known to fail on a detector that was broken on purpose (see the tests).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from robustad._random import torch_generator
+from robustad.attacks import PGD, ScoreObjective, value_and_grad
+from robustad.evaluation.random_search import RandomSearch
+from robustad.evaluation.witness import Witness, away, device_of, frozen
+from robustad.metrics import auroc
+
+MAX_FD_ERROR = 0.01
+"""Largest median relative error between the gradient and finite differences."""
+MAX_RISE = 0.01
+"""Largest rise of an attacked AUROC where it should fall."""
+MIN_CROSSED = 0.95
+"""Least share of images that an unbounded attack must carry beyond all others."""
+MAX_BLACK_BOX_GAIN = 0.05
+"""Largest lead of the black box over the white box, in standard deviations of the clean scores."""
+
+
+class Verdict(NamedTuple):
+    """Outcome of one check.
+
+    Attributes:
+        name: What was checked.
+        passed: Outcome; None = it could not be run.
+        why: What was measured, and against which limit.
+        figure: The measured figure; None = none.
+    """
+
+    name: str
+    passed: bool | None
+    why: str
+    figure: float | None = None
+
+
+class Patient(NamedTuple):
+    """What is examined.
+
+    Attributes:
+        witness: The detector.
+        images: ``(N, 3, S, S)`` in [0, 1].
+        labels: ``(N,)`` bool, True = anomalous.
+        clean: Scores ``(N,)`` of the images.
+        epsilon: Radius at which attacks are compared.
+        seed: Seed of random directions and of the black box.
+    """
+
+    witness: Witness
+    images: Tensor
+    labels: Tensor
+    clean: Tensor
+    epsilon: float
+    seed: int
+
+    def attack(self, attack: PGD, epsilon: float, count: int | None = None) -> Tensor:
+        """Scores ``(count,)`` of the first images under an attack on the reported score."""
+        images, labels = self.images[:count], self.labels[:count]
+        generator = torch_generator(self.seed, "health")
+        objective = ScoreObjective(self.witness.scores, labels)
+        return self.score(attack(objective, images, epsilon=epsilon, generator=generator))
+
+    def score(self, images: Tensor) -> Tensor:
+        """Scores without a gradient."""
+        with torch.no_grad():
+            return self.witness(images).scores.float()
+
+
+def check_health(
+    detector: Any,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    epsilon: float = 2 / 255,
+    seed: int = 0,
+    on_check: Callable[[str], None] | None = None,
+) -> list[Verdict]:
+    """Examine a detector.
+
+    Args:
+        detector: Images ``(N, 3, S, S)`` to a `Prediction`.
+        images: A few dozen test images of both classes, in [0, 1], mixed: some checks take the first ones only.
+        labels: ``(N,)`` bool, True = anomalous.
+        epsilon: A radius at which the detector is neither unharmed nor beaten altogether.
+        seed: Seed of random directions and of the black box.
+        on_check: Called with the name of each check before it is run.
+
+    Returns:
+        One verdict per check, in the order of `CHECKS`.
+    """
+    device = device_of(detector)
+    images, labels = images.to(device, torch.float32), labels.to(device)
+    verdicts = []
+    with frozen(detector):
+        witness = Witness(detector)
+        with torch.no_grad():
+            clean = witness(images).scores.float()
+        patient = Patient(witness, images, labels, clean, epsilon, seed)
+        for name, check in CHECKS.items():
+            if on_check is not None:
+                on_check(name)
+            verdicts.append(_run(name, check, patient))
+    return verdicts
+
+
+def _run(name: str, check: Callable[[Patient], tuple[bool | None, str, float | None]], patient: Patient) -> Verdict:
+    try:
+        return Verdict(name, *check(patient))
+    except RuntimeError as error:
+        # What autograd says of a score that does not depend differentiably on the pixels.
+        if "does not require grad" in str(error) or "not have been used in the graph" in str(error):
+            return Verdict(name, False, "the score has no gradient with respect to the pixels")
+        raise
+
+
+def check_repeatable(patient: Patient) -> tuple[bool | None, str, float | None]:
+    """The same image has the same score, whenever and in whatever company it is scored."""
+    again = patient.score(patient.images)
+    if not torch.equal(again, patient.clean):
+        gap = float((again - patient.clean).abs().max())
+        return False, f"two calls differ by up to {gap:.3g}", gap
+    few = min(8, len(patient.images))
+    alone = torch.cat([patient.score(patient.images[i : i + 1]) for i in range(few)])
+    gap = float((alone - patient.clean[:few]).abs().max()) / _spread(patient)
+    return gap < 1e-3, f"two calls equal; company changes a score by {gap:.1e} standard deviations (limit 1e-3)", gap
+
+
+def check_gradient(patient: Patient) -> tuple[bool | None, str, float | None]:
+    """No image has a zero gradient."""
+    count = min(16, len(patient.images))
+    objective = ScoreObjective(patient.witness.scores, patient.labels[:count])
+    _, gradient = value_and_grad(objective, patient.images[:count])
+    norms = gradient.flatten(1).norm(dim=1)
+    share = float(((norms > 0) & norms.isfinite()).float().mean())
+    return (
+        share == 1.0,
+        f"{share:.0%} of {count} images have one (limit 100 %); median norm {norms.median():.3g}",
+        share,
+    )
+
+
+def check_finite_differences(patient: Patient) -> tuple[bool | None, str, float | None]:
+    """The gradient is the slope of the score, in float64 along random directions."""
+    detector = patient.witness.detector
+    if not isinstance(detector, nn.Module):
+        return None, "not a module that can be computed in float64", None
+    exact = Witness(copy.deepcopy(detector).double())
+    count = min(16, len(patient.images))
+    # Away from the borders, so that both neighbours are images.
+    images = patient.images[:count].double().clamp(1e-4, 1 - 1e-4)
+    objective = ScoreObjective(exact.scores, patient.labels[:count])
+    _, gradient = value_and_grad(objective, images)
+    generator = torch_generator(patient.seed, "directions")
+    direction = torch.randn(images.shape, generator=generator, dtype=torch.float64).to(images.device)
+    direction /= direction.flatten(1).norm(dim=1)[:, None, None, None]
+    step, index = 1e-5, torch.arange(count, device=images.device)
+    with torch.no_grad():
+        higher, lower = (objective(images + sign * step * direction, index) for sign in (1, -1))
+    slope = (higher - lower) / (2 * step)
+    claimed = (gradient * direction).flatten(1).sum(dim=1)
+    error = (slope - claimed).abs() / torch.maximum(slope.abs(), claimed.abs()).clamp_min(1e-30)
+    middle = float(error.median())
+    return middle < MAX_FD_ERROR, f"median relative error {middle:.2%} on {count} images (limit 1 %)", middle
+
+
+def check_monotone_epsilon(patient: Patient) -> tuple[bool | None, str, float | None]:
+    """A larger ball never helps the detector."""
+    radii = [share * patient.epsilon for share in (0.5, 1, 2)]
+    return _monotone(patient, "ε", [(f"{255 * e:g}/255", PGD(steps=5), e) for e in radii])
+
+
+def check_monotone_steps(patient: Patient) -> tuple[bool | None, str, float | None]:
+    """More steps never help the detector."""
+    return _monotone(patient, "steps", [(str(n), PGD(steps=n), patient.epsilon) for n in (1, 3, 10)])
+
+
+def _monotone(
+    patient: Patient, what: str, stages: Sequence[tuple[str, PGD, float]]
+) -> tuple[bool | None, str, float | None]:
+    if bool(patient.labels.all()) or not bool(patient.labels.any()):
+        return None, "needs normal and anomalous images", None
+    figures = [auroc(patient.clean, patient.labels)]
+    figures += [auroc(patient.attack(attack, epsilon), patient.labels) for _, attack, epsilon in stages]
+    rise = max(after - before for before, after in pairwise(figures))
+    course = ", ".join(f"{name}: {figure:.3f}" for (name, _, _), figure in zip(stages, figures[1:], strict=True))
+    why = f"largest rise {max(0.0, rise):.3f} (limit {MAX_RISE}); clean {figures[0]:.3f}, at {what} {course}"
+    return rise <= MAX_RISE, why, max(0.0, rise)
+
+
+def check_unbounded(patient: Patient) -> tuple[bool | None, str, float | None]:
+    """Allowed to change everything, the attack makes an image score beyond any other test image."""
+    count = min(16, len(patient.images))
+    attack = PGD(steps=20, rel_stepsize=0.05)
+    reached = patient.attack(attack, 1.0, count) * away(patient.labels[:count]).to(patient.clean)
+    crossed = []
+    for number in range(count):
+        others = torch.cat([patient.clean[:number], patient.clean[number + 1 :]])
+        sign = -1.0 if patient.labels[number] else 1.0
+        crossed.append(bool(reached[number] >= (others * sign).max()))
+    share = sum(crossed) / count
+    return share >= MIN_CROSSED, f"{share:.0%} of {count} images at ε = 1 (limit {MIN_CROSSED:.0%})", share
+
+
+def check_black_box(patient: Patient) -> tuple[bool | None, str, float | None]:
+    """An attack that uses no gradient does not beat one that does."""
+    count = min(24, len(patient.images))
+    sign = away(patient.labels[:count]).to(patient.clean)
+    clean = patient.clean[:count] * sign
+    white = patient.attack(PGD(steps=10), patient.epsilon, count) * sign - clean
+    search = RandomSearch(queries=200, seed=patient.seed)
+    _, found = search(lambda x: patient.score(x) * sign, patient.images[:count], epsilon=patient.epsilon)
+    black = found - clean
+    lead = float((black - white).mean()) / _spread(patient)
+    why = (
+        f"200 queries move the score by {float(black.mean()) / _spread(patient):.2f} standard deviations, the gradient "
+        f"by {float(white.mean()) / _spread(patient):.2f} (limit {MAX_BLACK_BOX_GAIN} more); {count} images"
+    )
+    return lead <= MAX_BLACK_BOX_GAIN, why, lead
+
+
+def _spread(patient: Patient) -> float:
+    """Standard deviation of the clean scores, never zero."""
+    return max(float(patient.clean.std(correction=0)), 1e-12)
+
+
+CHECKS: dict[str, Callable[[Patient], tuple[bool | None, str, float | None]]] = {
+    "Repeatable score": check_repeatable,
+    "Gradient is there": check_gradient,
+    "Gradient is right": check_finite_differences,
+    "More ε, more harm": check_monotone_epsilon,
+    "More steps, more harm": check_monotone_steps,
+    "Unbounded attack wins": check_unbounded,
+    "Black box not stronger": check_black_box,
+}
+"""The checks, by the name that the report shows."""

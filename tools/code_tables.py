@@ -1,0 +1,136 @@
+"""Tables that are read from the code itself, so that the documents cannot drift away from it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from result_tables import BLANK, markdown
+
+from robustad.cli.verbs import VERBS
+from robustad.data import CATALOG, DatasetEntry
+from robustad.evaluation import GOALS, SUITE, Suite
+from robustad.evaluation.health import CHECKS
+from robustad.training import RECIPES, Recipe
+from robustad.workflows.download import offers
+
+_SAME = ("max_time", "max_steps", "max_epochs")  # how long: always shown
+
+
+def commands() -> str:
+    """The commands."""
+    return markdown(["command", "what it does"], [[f"`robustad {name}`", v.summary] for name, v in VERBS.items()])
+
+
+def recipes() -> str:
+    """Every option in which the default recipe differs from the published one."""
+    published, default = (_flat(RECIPES[name]()) for name in ("published", "default"))
+    rows = [
+        [f"`{name}`", _value(name, value), _value(name, default[name])]
+        for name, value in published.items()
+        if value != default[name] or name.rpartition(".")[2] in _SAME
+    ]
+    return markdown(["option", "`--recipe published`", "`--recipe default`"], rows)
+
+
+def datasets() -> str:
+    """The catalog."""
+    head = ["`--data`", "what", "categories", "masks", "groups kept whole", "licence and source"]
+    rows = []
+    for name, entry in CATALOG.items():
+        masks = {True: "yes", False: "no", None: "if you have them"}[entry.has_masks]
+        rows.append([f"`{name}`", entry.title, _categories(entry), masks, entry.groups or BLANK, entry.licence])
+    return markdown(head, rows)
+
+
+def layouts() -> str:
+    """Where each dataset with a folder layout keeps its parts."""
+    head = ["`--data`", "training normals", "test normals", "anomalous", "mask", "foreground mask"]
+    rows = []
+    for name, entry in CATALOG.items():
+        if entry.layout is None:
+            continue
+        parts = (entry.layout.train, entry.layout.test_good, entry.layout.defects, entry.layout.mask)
+        rows.append([f"`{name}`", *[_code(part) for part in (*parts, entry.layout.foreground)]])
+    return markdown(head, rows)
+
+
+def downloads() -> str:
+    """How each dataset, its masks and released weights are had."""
+    head = ["dataset", "images", "foreground masks", "released weights", "page"]
+    rows = []
+    for offer in offers():
+        ways = [way if way != "-" else BLANK for way in (offer.images, offer.masks)]
+        rows.append([f"`{offer.name}`", *ways, "yes" if offer.weights else BLANK, offer.page or BLANK])
+    return markdown(head, rows)
+
+
+def goals() -> str:
+    """What attacks maximise."""
+    rows = [[f"`{name}`", goal.text, goal.needs] for name, goal in GOALS.items()]
+    return markdown(["goal", "what is driven the wrong way", "what the detector must have"], rows)
+
+
+def attacks() -> str:
+    """What each named attack consists of, with default effort."""
+    rows = []
+    for name, build in SUITE.items():
+        runs = build(Suite())
+        effort = f"{runs[0].steps} steps, {runs[0].attack.restarts} run(s), keeps the {runs[0].attack.keep} iterate"
+        rows.append([f"`{name}`", ", ".join(run.goal for run in runs), effort])
+    return markdown(["`--attacks`", "goals", "effort (default)"], rows)
+
+
+def health() -> str:
+    """The checks that a detector must pass before its attacked figures are believed."""
+    return markdown(["check", "passes if"], [[name, _first_line(check)] for name, check in CHECKS.items()])
+
+
+SOURCES: dict[str, Callable[[], str]] = {
+    "commands": commands,
+    "recipes": recipes,
+    "datasets": datasets,
+    "layouts": layouts,
+    "downloads": downloads,
+    "goals": goals,
+    "attacks": attacks,
+    "health": health,
+}
+
+
+def _flat(recipe: Recipe) -> dict[str, Any]:
+    """All options by their name on the command line."""
+    flat: dict[str, Any] = {}
+    for name, value in dataclasses.asdict(recipe).items():
+        nested = isinstance(value, Mapping)
+        flat |= {f"--{name}.{key}": item for key, item in value.items()} if nested else {f"--{name}": value}
+    return flat
+
+
+def _value(name: str, value: Any) -> str:
+    if name.endswith("feature_layers") and value == ():
+        return "last"
+    if value is None or value == ():
+        return BLANK
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if name.endswith("epsilon"):
+        return f"{value * 255:g}/255"
+    if isinstance(value, tuple | list):
+        return ", ".join(f"{item:g}" for item in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _categories(entry: DatasetEntry) -> str:
+    if len(entry.categories) > 4:
+        return f"{len(entry.categories)}: {entry.categories[0]} … {entry.categories[-1]}"
+    return ", ".join(entry.categories) or BLANK
+
+
+def _code(template: str | None) -> str:
+    return BLANK if template is None else f"`{template}`"
+
+
+def _first_line(function: Callable[..., Any]) -> str:
+    return (function.__doc__ or "").strip().splitlines()[0]

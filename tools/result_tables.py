@@ -1,0 +1,171 @@
+"""Tables of measured figures: each is a view of one file under ``results/``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from robustad.evaluation import BenchmarkRow, Results, Row, aggregate_seeds, select
+
+LABELS = {"brightness": "mean brightness", "patchcore": "PatchCore"}
+"""Detectors by the name that readers see; others are named with their recipe."""
+EXACT = "exact"  # the brightness baseline's worst case is computed, not searched
+BLANK = "–"
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """A table of rows (who was measured) and columns (what).
+
+    Attributes:
+        file: Name of the JSON file under ``results/``.
+        command: What makes the file.
+        columns: Title of each column, and which figures stand in it.
+        split: Part of the test set.
+        lines: Further division of each detector's line: text and which figures; empty = one line per detector.
+        by: Fields of `Row` that make a line.
+    """
+
+    file: str
+    command: str
+    columns: dict[str, dict[str, Any]]
+    split: str = "final"
+    lines: dict[str, dict[str, Any]] = field(default_factory=dict)
+    by: tuple[str, ...] = ("detector", "recipe")
+
+
+def _at(levels: float, *attacks: str) -> dict[str, Any]:
+    return {"attack": [*attacks, EXACT], "norm": "linf", "epsilon": levels / 255, "targets": "both"}
+
+
+_CLEAN: dict[str, Any] = {"attack": "none"}
+_AUROC: dict[str, Any] = {"metric": "image_AUROC"}
+_MATCHED: dict[str, Any] = {"metric": "matched_AUROC"}
+_CURVE = {"clean": _CLEAN} | {f"{n}/255": {"epsilon": n / 255, "norm": "linf", "targets": "both"} for n in (1, 2, 4)}
+_IMAGE_COLUMNS = {
+    "clean": _AUROC | _CLEAN,
+    "PGD-10, 2/255": _AUROC | _at(2, "pgd"),
+    "worst case, 2/255": _AUROC | _at(2, "ensemble"),
+    "matched pairs, clean": _MATCHED | _CLEAN,
+    "matched pairs, worst case": _MATCHED | _at(2, "ensemble"),
+}
+
+VIEWS = {
+    "elpv": View(file="elpv.json", command="python tools/evidence.py elpv", columns=_IMAGE_COLUMNS),
+    "mtd": View(
+        file="mtd.json",
+        command="python tools/evidence.py mtd",
+        columns=_CURVE,
+        lines={
+            "image AUROC, adaptive PGD": {"metric": "image_AUROC", "attack": ["none", "adaptive-pgd", EXACT]},
+            "image AUROC, PGD-10": {"metric": "image_AUROC", "attack": ["none", "pgd"]},
+            "pixel AUROC, PGD on the map": {"metric": "pixel_AUROC", "attack": ["none", "map-pgd"]},
+            "AUPRO, PGD on the map": {"metric": "AUPRO", "attack": ["none", "map-pgd"]},
+        },
+    ),
+    "backbones": View(
+        file="backbones.json",
+        command="python tools/evidence.py backbones",
+        columns={"clean": _AUROC | _CLEAN, "adaptive PGD, 2/255": _AUROC | _at(2, "adaptive-pgd")},
+        split="dev",
+        by=("data", "detector", "recipe"),
+    ),
+}
+CLAIMS = {"pseudo-anomalies": ("bench.json", "pseudo-anomalies"), "train-step": ("bench.json", "train step")}
+"""Tables of speed: the file, and how their claims begin."""
+
+
+def figures(view: View, folder: Path) -> str:
+    """A view as Markdown, or a line that says how to measure it."""
+    results = _read(folder / view.file)
+    rows = [] if results is None else _joined(select(results.rows, split=view.split))
+    keys = list(dict.fromkeys(tuple(getattr(row, name) for name in view.by) for row in rows))
+    if results is None or not keys:
+        return not_measured(view.command)
+    body = []
+    for key in keys:
+        own = select(rows, **dict(zip(view.by, key, strict=True)))
+        for text, where in (view.lines or {"": {}}).items():
+            cells = [_cell(select(own, **{**where, **column})) for column in view.columns.values()]
+            if set(cells[1:]) != {BLANK} or not view.lines:
+                body.append([_label(dict(zip(view.by, key, strict=True)), text), *cells])
+    return "\n\n".join([markdown(["", *view.columns], body), _origin(results, folder / view.file)])
+
+
+def comparisons(file: str, claim: str, folder: Path) -> str:
+    """Measured comparisons of speed as Markdown, or a line that says how to measure them."""
+    results = _read(folder / file)
+    rows = [] if results is None else [row for row in results.benchmarks if row.claim.startswith(claim)]
+    if results is None or not rows:
+        return not_measured("make bench")
+    head = ["claim", "baseline", "ours", "unit", "times better"]
+    return "\n\n".join([markdown(head, [_comparison(row) for row in rows]), _origin(results, folder / file)])
+
+
+def not_measured(command: str) -> str:
+    """What stands in the place of a table without figures."""
+    return f"*Not measured yet: run `{command}`.*"
+
+
+def markdown(head: Iterable[str], body: Iterable[Iterable[str]]) -> str:
+    """A Markdown table; bars inside cells are escaped."""
+    lines = [list(head), *[list(row) for row in body]]
+    text = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
+    return "\n".join([text[0], "|" + " --- |" * len(lines[0]), *text[1:]])
+
+
+def number(row: Row) -> str:
+    """A figure: one seed with its interval, several with their mean and range."""
+    if row.number is None:
+        return f"undefined: {row.reason}"
+    values = [value for value in row.values or () if value is not None]
+    if len(values) > 1:
+        return f"{row.number:.3f} ({min(values):.3f} to {max(values):.3f})"
+    if row.interval is not None:
+        return f"{row.number:.3f} [{row.interval[0]:.3f}, {row.interval[1]:.3f}]"
+    return f"{row.number:.3f}"
+
+
+def _read(path: Path) -> Results | None:
+    return Results.read(path) if path.is_file() else None
+
+
+def _joined(rows: list[Row]) -> list[Row]:
+    """Rows over all seeds; baselines that every run repeats count once."""
+    single = [row for row in dict.fromkeys(rows) if row.seed is not None]
+    joined = aggregate_seeds(single)
+    alone = {row: row for row in joined if row.seeds is not None and len(row.seeds) == 1}
+    return [row for row in rows if row.seed is None] + [_single(row, single) if row in alone else row for row in joined]
+
+
+def _single(joined: Row, rows: list[Row]) -> Row:
+    """The row that a mean over one seed was made from: it still has its interval."""
+    seed = joined.seeds[0] if joined.seeds else None
+    same = ("detector", "recipe", "data", "attack", "norm", "epsilon", "targets", "metric", "split", "steps")
+    return select(rows, seed=seed, **{name: getattr(joined, name) for name in same})[0]
+
+
+def _cell(rows: list[Row]) -> str:
+    if len(rows) > 1:
+        raise ValueError(f"a cell of a table has {len(rows)} figures: {rows[0]} and {rows[1]}")
+    return number(rows[0]) if rows else BLANK
+
+
+def _label(key: dict[str, Any], line: str) -> str:
+    detector, recipe = key["detector"], key["recipe"]
+    name = LABELS.get(detector, f"{detector}, {recipe}")
+    return ", ".join(part for part in (key.get("data"), name, line) if part)
+
+
+def _comparison(row: BenchmarkRow) -> list[str]:
+    return [row.claim, f"{row.baseline:,.3g}", f"{row.ours:,.3g}", row.unit, f"{row.ratio:.1f}"]
+
+
+def _origin(results: Results, path: Path) -> str:
+    commit = results.commit.partition("+")[0][:10]
+    return (
+        f"*`{path.parent.name}/{path.name}`: `{results.command}`, {results.started[:10]}, commit {commit}, "
+        f"{results.machine}.*"
+    )

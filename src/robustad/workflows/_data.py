@@ -10,6 +10,7 @@ from typing import Any
 
 from robustad._checks import check_choice
 from robustad.data import CATALOG, Sample, Split, load_folder, load_samples
+from robustad.data.partition import Part
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,7 +50,8 @@ class DataConfig:
     def from_dict(cls, values: Mapping[str, Any]) -> DataConfig:
         """The inverse of `to_dict`."""
         paths = {"root", "normal", "anomalous", "masks", "foreground", "test_normal"}
-        return cls(**{k: Path(v) if k in paths and v is not None else v for k, v in values.items()})
+        plain: dict[str, Any] = {k: Path(v) if k in paths and v is not None else v for k, v in values.items()}
+        return cls(**plain)
 
     @property
     def label(self) -> str:
@@ -57,7 +59,7 @@ class DataConfig:
         return f"{self.data}:{self.category}" if self.category else self.data
 
 
-def load_split(config: DataConfig, *, part: str = "all", seed: int = 0) -> Split:
+def load_split(config: DataConfig, *, part: Part = "all", seed: int = 0) -> Split:
     """Samples of a config.
 
     Args:

@@ -1,0 +1,179 @@
+"""Measures what README and docs state, and writes it to ``results/``: every figure there comes from here.
+
+    python tools/evidence.py elpv        # 3 seeds, 5 minutes of training each, `final` half, worst case at 2/255
+    python tools/evidence.py mtd         # 20 minutes of training, image and pixel figures at 1, 2, 4 /255
+    python tools/evidence.py backbones   # backbones at equal wall time on the `dev` halves of both
+    python tools/evidence.py all
+
+Finished trainings and finished pieces of an evaluation are kept under ``runs/evidence`` and not done again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from robustad.data import ImageDataset
+from robustad.detectors import Brightness, PatchCore, PatchCoreConfig, load_checkpoint, save_checkpoint
+from robustad.evaluation import Results, Suite, aggregate_seeds, evaluate
+from robustad.evaluation.figures import Subject, evaluation_details, evaluation_rows
+from robustad.evaluation.store import Store
+from robustad.workflows._data import DataConfig, load_split
+from robustad.workflows.fit import CHECKPOINT, FitConfig, fit, fit_config
+
+RUNS, RESULTS = Path("runs/evidence"), Path("results")
+ELPV = DataConfig(data="elpv", category="mono")
+MTD = DataConfig(data="mtd")
+MTD_MODEL: dict[str, Any] = {"backbone": "vit_fine"}
+
+
+def configured(data: DataConfig, *, seed: int, minutes: float, model: dict[str, Any] | None = None) -> FitConfig:
+    """The default recipe on some data, for some time."""
+    config = fit_config("default")
+    return dataclasses.replace(
+        config,
+        data=data,
+        model=dataclasses.replace(config.model, **(model or {})),
+        training=dataclasses.replace(config.training, seed=seed, max_time=60.0 * minutes),
+    )
+
+
+def trained(config: FitConfig, name: str) -> Path:
+    """Checkpoint of a training; an interrupted one goes on, a finished one is used."""
+    run = RUNS / name
+    if not (run / CHECKPOINT / "config.json").exists():
+        print(f"training {name}", file=sys.stderr)
+        fit(config, run, resume=(run / "resume.pt").exists())
+    return run / CHECKPOINT
+
+
+def patch_memory(data: DataConfig, seed: int, name: str) -> Path:
+    """A PatchCore-like memory of the training images."""
+    folder = RUNS / name / CHECKPOINT
+    if not (folder / "config.json").exists():
+        config = PatchCoreConfig(image_size=128)
+        dataset = ImageDataset(load_split(data, seed=seed).train, config.image_size, cache_dir=RUNS / "cache")
+        batches = (dataset[i]["image"][None].float() / 255 for i in range(0, len(dataset), 2))
+        save_checkpoint(folder, PatchCore(config).fit(batches))
+    return folder
+
+
+def measured(
+    checkpoint: Path | None,
+    data: DataConfig,
+    *,
+    seed: int,
+    part: str,
+    epsilons: Sequence[float],
+    suite: Suite,
+    recipe: str,
+    other: Path | None = None,
+    seconds: float | None = None,
+) -> tuple[list[Any], dict[str, Any]]:
+    """Rows and details of one detector on one half of a test set."""
+    detector: Any = (
+        Brightness(Brightness.config_class()) if checkpoint is None else load_checkpoint(checkpoint).detector
+    )
+    samples = load_split(data, part=part, seed=seed).test  # type: ignore[arg-type]
+    evaluation = evaluate(
+        detector,
+        ImageDataset(samples, detector.image_size, cache_dir=RUNS / "cache"),
+        suite,
+        epsilons=epsilons,
+        seed=seed,
+        other=load_checkpoint(other).detector if other else None,
+    )
+    subject = Subject(detector=detector.name, recipe=recipe, data=data.label, split=part, seed=seed)
+    info = load_checkpoint(checkpoint).info if checkpoint else {}
+    details = {**evaluation_details(evaluation), "training": {k: info[k] for k in ("steps", "seconds") if k in info}}
+    return evaluation_rows(evaluation, subject), details
+
+
+def elpv() -> None:
+    """`elpv` mono, three seeds, worst case of the ensemble at 2/255, transfer from the next seed's detector."""
+    started, seeds = _now(), (0, 1, 2)
+    suite = Suite(attacks=("published-pgd", "pgd", "ensemble"), steps=10, strong_steps=20, restarts=2)
+    ours = {seed: trained(configured(ELPV, seed=seed, minutes=5), f"elpv-{seed}") for seed in seeds}
+    rows, details = [], {}
+    for seed in seeds:
+        memory = patch_memory(ELPV, seed, f"elpv-patchcore-{seed}")
+        common: dict[str, Any] = {"seed": seed, "part": "final", "epsilons": (2 / 255,)}
+        part, details[f"patchguard-{seed}"] = measured(
+            ours[seed], ELPV, suite=suite, recipe="default", other=ours[(seed + 1) % 3], **common
+        )
+        rows += part
+        quick = dataclasses.replace(suite, attacks=("pgd",))
+        part, details[f"patchcore-{seed}"] = measured(memory, ELPV, suite=quick, recipe="imagenet", **common)
+        rows += [row for row in part if row.detector == "patchcore"]
+    _write("elpv", rows, started, details)
+
+
+def mtd() -> None:
+    """Magnetic tiles, one seed, image and pixel figures, clean and attacked at 1, 2 and 4 /255."""
+    started = _now()
+    suite = Suite(attacks=("pgd", "adaptive-pgd", "map-pgd"), steps=10, strong_steps=20, restarts=1)
+    checkpoint = trained(configured(MTD, seed=0, minutes=20, model=MTD_MODEL), "mtd-0")
+    common: dict[str, Any] = {"seed": 0, "part": "final", "epsilons": (1 / 255, 2 / 255, 4 / 255)}
+    rows, details = measured(checkpoint, MTD, suite=suite, recipe="default", **common)
+    memory = patch_memory(MTD, 0, "mtd-patchcore-0")
+    quick = dataclasses.replace(suite, attacks=("pgd",))
+    other, more = measured(memory, MTD, suite=quick, recipe="imagenet", **common)
+    rows += [row for row in other if row.detector == "patchcore"]
+    _write("mtd", rows, started, {"patchguard": details, "patchcore": more})
+
+
+BACKBONE_CHOICES: dict[str, dict[str, Any]] = {
+    "vit_reference": {"backbone": "vit_reference"},
+    "vit_pooled": {"backbone": "vit_pooled"},
+    "vit_plain": {"backbone": "vit_plain"},
+    "hybrid": {"backbone": "hybrid", "weights": "embedded", "mean": (0.5,) * 3, "std": (0.5,) * 3},
+}
+
+
+def backbones() -> None:
+    """Backbones at equal wall time (5 minutes), adaptive attack at 2/255, on the `dev` halves of `elpv` and `mtd`."""
+    started = _now()
+    suite = Suite(attacks=("adaptive-pgd",), strong_steps=20, restarts=1)
+    rows, details = [], {}
+    for data in (ELPV, MTD):
+        for name, model in BACKBONE_CHOICES.items():
+            run = f"backbone-{name}-{data.data}"
+            checkpoint = trained(configured(data, seed=0, minutes=5, model=model), run)
+            part, details[run] = measured(
+                checkpoint, data, seed=0, part="dev", epsilons=(2 / 255,), suite=suite, recipe=name
+            )
+            rows += part if name == "vit_reference" else [row for row in part if row.detector == "patchguard"]
+    _write("backbones", rows, started, details)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _write(name: str, rows: list[Any], started: datetime, details: dict[str, Any]) -> None:
+    joined = aggregate_seeds(rows) if name == "elpv" else rows
+    results = Results.of_run(name, joined, command=f"python tools/evidence.py {name}", started=started, details=details)
+    results.write(RESULTS / f"{name}.json")
+    print(f"wrote {RESULTS / name}.json", file=sys.stderr)
+
+
+TASKS = {"elpv": elpv, "mtd": mtd, "backbones": backbones}
+
+
+def main() -> None:
+    """Run what the command line names."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("task", choices=[*TASKS, "all"])
+    chosen = parser.parse_args().task
+    for name, task in TASKS.items():
+        if chosen in (name, "all"):
+            task()
+
+
+if __name__ == "__main__":
+    main()

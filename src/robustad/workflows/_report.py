@@ -1,0 +1,274 @@
+"""The report of a test: what the figures are, what they mean, and the pictures behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+
+from robustad.detectors import Checkpoint
+from robustad.evaluation import BASELINE, MATCHED, Cell, Evaluation, Results, Row, Verdict, select
+from robustad.evaluation.machine import environment
+from robustad.inference import map_scale
+from robustad.metrics import f1max
+from robustad.reporting import (
+    Example,
+    ExampleGroup,
+    Headline,
+    HealthCheck,
+    MetricRow,
+    MetricTable,
+    Report,
+    format_epsilon,
+    metric_table,
+    pick_examples,
+)
+from robustad.visual import strip
+from robustad.workflows._data import DataConfig
+from robustad.workflows._report_figures import report_figures
+
+TITLES = {"patchguard": "PatchGuard", "patchcore": "PatchCore", "brightness": "Mean brightness"}
+MAX_GAP = 0.03
+"""A worst case further below plain PGD than this is explained."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    """Everything that a test found out.
+
+    Attributes:
+        checkpoint: The detector.
+        data: What it was tested on.
+        names: Name of each image.
+        evaluation: Scores, maps, pictures.
+        rows: The figures.
+        verdicts: Outcome of the health checks.
+        log: Training log, if there is one.
+        command: The command that repeats the test.
+        started: When the test began.
+    """
+
+    checkpoint: Checkpoint
+    data: DataConfig
+    names: Sequence[str]
+    evaluation: Evaluation
+    rows: list[Row]
+    verdicts: list[Verdict]
+    log: list[dict[str, Any]]
+    command: str
+    started: datetime
+
+    def row(self, metric: str, cell: Cell | None, detector: str | None = None) -> Row | None:
+        """One figure of the detector (or the baseline)."""
+        if cell is None:
+            return None
+        attack = cell.attack if detector is None or cell.attack == "none" else "exact"
+        where = {"metric": metric, "epsilon": cell.epsilon, "attack": attack}
+        return next(iter(select(self.rows, detector=detector or self.checkpoint.detector.name, **where)), None)
+
+    def figure(self, metric: str, cell: Cell | None, detector: str | None = None) -> float | None:
+        """Its value; None = undefined or not measured."""
+        row = self.row(metric, cell, detector)
+        return None if row is None else row.value
+
+    @property
+    def worst(self) -> Cell | None:
+        """The cell of the headline: the ensemble, else the strongest attack, at the middle radius."""
+        cells = self.evaluation.cells[1:]
+        radii = sorted({cell.epsilon for cell in cells})
+        if not radii:
+            return None
+        here = [cell for cell in cells if cell.epsilon == radii[(len(radii) - 1) // 2]]
+        ensemble = [cell for cell in here if cell.attack == "ensemble"]
+        return min(ensemble or here, key=lambda cell: (self.figure("image_AUROC", cell) or 0.0, cell.attack))
+
+
+def build_report(findings: Findings, results: Results) -> Report:
+    """The page of a test."""
+    name = findings.checkpoint.detector.name
+    threshold, rule = _threshold(findings)
+    return Report(
+        title=f"{TITLES.get(name, name)} on {findings.data.label}",
+        created=f"{findings.started:%-d %B %Y, %H:%M} UTC",
+        headline=_headline(findings),
+        verdicts=tuple(_sentences(findings)),
+        summary=_summary(findings),
+        tables=tuple(_tables(findings)),
+        figures=report_figures(findings.evaluation, findings.rows, findings.worst, findings.log, threshold),
+        groups=_groups(findings, rule),
+        threshold=threshold,
+        health=tuple(HealthCheck(name=v.name, passed=v.passed, why=v.why) for v in findings.verdicts),
+        command=findings.command,
+        environment={
+            **{name.capitalize(): value for name, value in environment().items()},
+            "Commit": results.commit,
+            "Wall time": _duration(results.wall_seconds),
+        },
+    )
+
+
+def _headline(findings: Findings) -> Headline | None:
+    clean, worst = findings.row("image_AUROC", findings.evaluation.clean), findings.worst
+    if clean is None or clean.value is None:
+        return None
+    attacked = findings.row("image_AUROC", worst)
+    return Headline(
+        clean=clean.value,
+        clean_interval=clean.interval,
+        attacked=None if attacked is None else attacked.value,
+        attacked_interval=None if attacked is None else attacked.interval,
+        epsilon=None if worst is None else worst.epsilon,
+        attack="worst case over all attacks" if worst and worst.attack == "ensemble" else f"{worst and worst.attack}",
+        baseline=findings.figure("image_AUROC", findings.evaluation.clean, BASELINE),
+    )
+
+
+def _sentences(findings: Findings) -> Iterator[str]:
+    evaluation, worst = findings.evaluation, findings.worst
+    clean = evaluation.clean
+    if len(set(evaluation.labels.tolist())) < 2:
+        kind = "anomalous" if evaluation.labels[0] else "normal"
+        yield f"All test images are {kind}: whether the detector separates the classes cannot be measured."
+        return
+    if worst is not None:
+        yield from _gap_sentence(findings, worst)
+        before, after = (findings.figure("image_AUROC", cell, BASELINE) for cell in (clean, worst))
+        if before is not None and after is not None:
+            where = format_epsilon(worst.epsilon)
+            yield f"Mean brightness alone separates the classes with {before:.3f}, and with {after:.3f} at {where}."
+    matched, attacked = findings.figure(MATCHED, clean), findings.figure(MATCHED, worst)
+    if matched is not None:
+        under = "" if attacked is None else f", and {attacked:.3f} in the worst case"
+        yield f"Among images of equal brightness (to one grey level) it ranks {matched:.3f} of the pairs right{under}."
+    found = findings.figure("AUPRO", clean)
+    moved = findings.evaluation.cell("map-pgd", worst.epsilon) if worst is not None else None
+    left = findings.figure("AUPRO", moved)
+    if found is not None and left is not None and worst is not None:
+        yield f"Localization (AUPRO) falls from {found:.3f} to {left:.3f} at {format_epsilon(worst.epsilon)}."
+
+
+def _gap_sentence(findings: Findings, worst: Cell) -> Iterator[str]:
+    plain = findings.evaluation.cell("pgd", worst.epsilon)
+    claimed, left = findings.figure("image_AUROC", plain), findings.figure("image_AUROC", worst)
+    if plain is None or worst.attack != "ensemble" or claimed is None or left is None:
+        return
+    text = f"PGD-{plain.steps} alone would have claimed {claimed:.3f} at {format_epsilon(worst.epsilon)}"
+    gap = claimed - left
+    if gap <= MAX_GAP:
+        yield f"{text}: the worst case over all attacks is {max(0.0, gap):.3f} below."
+        return
+    wins = {label: int((scores == worst.scores).sum()) for label, scores in worst.members.items()}
+    label = max(wins, key=lambda name: wins[name])
+    share = wins[label] / len(worst.scores)
+    yield (
+        f"{text}, {gap:.3f} more than the worst case leaves: more steps, restarts and other goals move images that it "
+        f"leaves alone. For {share:.0%} of the images the worst is “{label}”."
+    )
+
+
+def _summary(findings: Findings) -> dict[str, str]:
+    evaluation, checkpoint = findings.evaluation, findings.checkpoint
+    labels, config = evaluation.labels, checkpoint.detector.config
+    backbone = getattr(config, "backbone", None)
+    masks = int((evaluation.has_mask & labels).sum())
+    skipped = {f"{goal} ({why})" for plan in evaluation.plans for goal, why in plan.skipped if goal != "transfer"}
+    split = findings.rows[0].split
+    return {
+        "Detector": f"{checkpoint.detector.name}{f', {backbone}' if backbone else ''}",
+        "Recipe": f"{findings.rows[0].recipe}, seed {findings.rows[0].seed}",
+        "Data": f"{findings.data.label}, {'whole test set' if split == 'all' else f'split {split}'}",
+        "Images": f"{int(labels.sum())} anomalous ({masks} with mask), {int((~labels).sum())} normal",
+        "Image size": f"{config.image_size} x {config.image_size}",
+        "Threat model": "L∞ at the network's input, every channel by itself",
+        "Attacked": {"both": "normal and anomalous images"}.get(evaluation.targets, f"{evaluation.targets} images"),
+        **({"Not run": ", ".join(sorted(skipped))} if skipped else {}),
+    }
+
+
+def _tables(findings: Findings) -> Iterator[MetricTable]:
+    note = (
+        "“ensemble” is the worst case per image over its attacks and the clean image. “exact” is the brightness "
+        f"baseline in its computed worst case. {MATCHED}: pairs of images whose mean brightness differs by at most "
+        "one grey level. A dash is undefined."
+    )
+    table = metric_table(findings.rows, caption="Metrics by attack and radius", baseline=BASELINE, note=note)
+    rows = tuple(
+        replace(row, name=f"{BASELINE}, {'clean' if row.attack == 'none' else row.attack}") if row.baseline else row
+        for row in table.rows
+    )
+    yield replace(table, rows=rows)
+    worst = findings.worst
+    if worst is not None and worst.members:
+        yield _member_table(findings.evaluation, worst)
+
+
+def _member_table(evaluation: Evaluation, worst: Cell) -> MetricTable:
+    from robustad.evaluation.figures import defined
+    from robustad.metrics import auroc
+
+    lines = []
+    for label, scores in worst.members.items():
+        value, _ = defined(auroc, scores, evaluation.labels)
+        share = float((scores == worst.scores).mean())
+        figures = {"image_AUROC": value, "share of images where it is the worst": share}
+        lines.append(MetricRow(attack="member", name=label, epsilon=worst.epsilon, values=figures))
+    value, _ = defined(auroc, worst.scores, evaluation.labels)
+    lines.append(MetricRow(attack="ensemble", epsilon=worst.epsilon, values={"image_AUROC": value}, emphasis=True))
+    return MetricTable(caption="What the worst case is taken over", rows=tuple(lines))
+
+
+def _threshold(findings: Findings) -> tuple[float | None, str]:
+    if findings.checkpoint.calibration is not None:
+        return findings.checkpoint.calibration.threshold, ""
+    evaluation = findings.evaluation
+    try:
+        found = f1max(evaluation.clean.scores, evaluation.labels)
+    except ValueError:
+        return None, ""
+    return found.threshold, "The detector is not calibrated: the threshold is the one of the best F1 on these images."
+
+
+def _groups(findings: Findings, rule: str) -> tuple[ExampleGroup, ...]:
+    evaluation, worst = findings.evaluation, findings.worst
+    views = evaluation.clean.views
+    maps = [view.anomaly_map for view in views.values() if view.anomaly_map is not None]
+    scale = map_scale(findings.checkpoint, maps) if maps else None
+    groups: list[ExampleGroup] = []
+    for title, chosen in pick_examples(evaluation.clean.scores, evaluation.labels, per_group=2).items():
+        examples = tuple(
+            Example(
+                name=findings.names[index],
+                picture=_picture(evaluation, worst, index, scale),
+                score_clean=float(evaluation.clean.scores[index]),
+                score_attacked=None if worst is None else float(worst.scores[index]),
+                anomalous=bool(evaluation.labels[index]),
+            )
+            for index in chosen
+            if index in views
+        )
+        groups.append(ExampleGroup(title=title.capitalize(), examples=examples, note="" if groups else rule))
+    return tuple(groups)
+
+
+def _picture(evaluation: Evaluation, worst: Cell | None, index: int, scale: Any) -> bytes:
+    clean = evaluation.clean.views[index]
+    attacked = None if worst is None else worst.views[index]
+    captions = {} if worst is None else {"attacked_image": f"attacked, {format_epsilon(worst.epsilon)}"}
+    return strip(
+        clean.image,
+        mask=evaluation.masks.get(index),
+        anomaly_map=clean.anomaly_map,
+        attacked_image=None if attacked is None else attacked.image,
+        attacked_map=None if attacked is None else attacked.anomaly_map,
+        vmin=None if scale is None else scale.low,
+        vmax=None if scale is None else scale.high,
+        captions=captions,
+    )
+
+
+def _duration(seconds: float) -> str:
+    whole = int(np.ceil(seconds))
+    return f"{whole} s" if whole < 120 else f"{whole // 60} min {whole % 60} s"

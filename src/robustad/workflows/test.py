@@ -1,0 +1,352 @@
+"""Test a detector: clean and under attack, with health checks; figures as JSON, everything else as one HTML page."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+
+from robustad._checks import check_at_least, check_choice, check_epsilon
+from robustad._progress import Progress
+from robustad.data import ImageDataset, Sample
+from robustad.data.partition import PARTS, Part, choose_part
+from robustad.detectors import Checkpoint, load_checkpoint
+from robustad.errors import LayoutError
+from robustad.evaluation import (
+    Evaluation,
+    Results,
+    Row,
+    Store,
+    Subject,
+    Suite,
+    Verdict,
+    check_health,
+    evaluate,
+    evaluation_details,
+    evaluation_rows,
+)
+from robustad.evaluation.health import CHECKS
+from robustad.files import read_json
+from robustad.inference import pick_device
+from robustad.reporting import format_epsilon, pick_examples, write_report
+from robustad.training.runlog import read_log
+from robustad.workflows._data import DataConfig, fingerprint, load_split
+from robustad.workflows._report import Findings, build_report
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+RESULTS, REPORT = "results.json", "report.html"
+_CACHE = "test-cache"  # not "cache": the folder may be a training run's
+_HEALTH_IMAGES = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestConfig:
+    """Options of `test`.
+
+    Attributes:
+        attacks: Names out of `robustad.evaluation.SUITE`; None = published and plain PGD, the strongest PGD on the
+            score, the worst case over all (``ensemble``) and, where masks exist, PGD on the maps.
+        epsilons: Radii in pixel units of [0, 1], L-inf; clean images are always scored.
+        steps: Steps of ``published-pgd`` and ``pgd``.
+        strong_steps: Steps of all others and of the members of ``ensemble``.
+        restarts: Runs of the strong attacks; further ones start at random.
+        targets: Who is attacked: ``both``, ``anomalous`` (hide a defect) or ``normal`` (stop the line).
+        part: Half of the test set: ``all``, ``dev`` (to make choices on) or ``final`` (to publish).
+        max_images: Test at most so many images, of both classes in proportion.
+        seed: Seed of random starts and health checks.
+        batch_size: Images per pass.
+        transfer: Checkpoint of another detector; its adversarial images are tried on this one, too.
+        health: Examine whether the attacked figures can be believed.
+        device: ``auto`` or a torch device.
+    """
+
+    __test__: ClassVar[bool] = False  # the name looks like a test case to pytest
+
+    attacks: tuple[str, ...] | None = None
+    epsilons: tuple[float, ...] = (1 / 255, 2 / 255, 4 / 255)
+    steps: int = 10
+    strong_steps: int = 20
+    restarts: int = 2
+    targets: str = "both"
+    part: Part = "all"
+    max_images: int | None = None
+    seed: int = 0
+    batch_size: int = 32
+    transfer: Path | None = None
+    health: bool = True
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        for epsilon in self.epsilons:
+            check_epsilon(epsilon)
+        check_choice("part", self.part, PARTS)
+        check_at_least("batch_size", self.batch_size, 1)
+        if self.max_images is not None:
+            check_at_least("max_images", self.max_images, 2)
+        _ = self.suite
+
+    @property
+    def suite(self) -> Suite:
+        """The attacks and their effort."""
+        return Suite(
+            attacks=self.attacks,
+            targets=self.targets,
+            steps=self.steps,
+            strong_steps=self.strong_steps,
+            restarts=self.restarts,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestResult:
+    """What `test` leaves behind.
+
+    Attributes:
+        report: The HTML page.
+        results: The figures as JSON.
+        rows: The same figures.
+        verdicts: Outcome of the health checks; empty if they were switched off.
+    """
+
+    __test__: ClassVar[bool] = False
+
+    report: Path
+    results: Path
+    rows: list[Row]
+    verdicts: list[Verdict]
+
+
+def test(
+    checkpoint: str | Path,
+    data: DataConfig | None,
+    config: TestConfig,
+    out: str | Path,
+    *,
+    command: str = "",
+) -> TestResult:
+    """Measure a detector and write ``out/results.json`` and ``out/report.html``.
+
+    An interrupted test continues when it is called again with the same arguments: finished pieces wait in
+    ``out/test-cache`` until the report is written.
+
+    Args:
+        checkpoint: Folder of the checkpoint.
+        data: What to test on; None = the data that the detector was trained for.
+        config: See `TestConfig`.
+        out: Folder for the results; made if need be, files of an earlier test in it are replaced.
+        command: The command line for the report; empty = the equivalent one.
+
+    Raises:
+        CheckpointError: If a checkpoint cannot be loaded.
+        LayoutError: If the data are not there, or hold no test image.
+        ImageError: If an image cannot be read.
+        ValueError: If options do not fit together.
+    """
+    started, folder = datetime.now(UTC), Path(out)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"`out` must be a folder, got the file {folder}")
+    loaded = load_checkpoint(checkpoint, device=pick_device(config.device))
+    data = _data_of(loaded) if data is None else data
+    train, samples = _samples(loaded, data, config)
+    dataset = ImageDataset(
+        samples,
+        loaded.detector.image_size,
+        cache_dir=folder / _CACHE,
+        published=loaded.info.get("recipe") == "published",
+    )
+    other = _other(config, loaded)
+    store = Store(folder / _CACHE, context=f"{_digest(loaded)} {fingerprint(samples)} {other and _digest(other)}")
+    evaluation = evaluate(
+        loaded.detector,
+        dataset,
+        config.suite,
+        epsilons=config.epsilons,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        other=None if other is None else other.detector,
+        keep=_keep,
+        store=store,
+    )
+    rows = evaluation_rows(evaluation, _subject(loaded, data, config))
+    findings = Findings(
+        checkpoint=loaded,
+        data=data,
+        names=[sample.name for sample in samples],
+        evaluation=evaluation,
+        rows=rows,
+        verdicts=_health(loaded, dataset, config, store) if config.health else [],
+        log=read_log(_run_folder(loaded) / "log.jsonl"),
+        command=command or _command(checkpoint, data, config, folder),
+        started=started,
+    )
+    return _write(findings, config, folder, train, store)
+
+
+test.__test__ = False  # type: ignore[attr-defined]
+
+
+def _write(findings: Findings, config: TestConfig, folder: Path, train: list[Sample], store: Store) -> TestResult:
+    loaded = findings.checkpoint
+    details: dict[str, Any] = evaluation_details(findings.evaluation) | {
+        "checkpoint": _digest(loaded),
+        "config": {name: str(value) if isinstance(value, Path) else value for name, value in asdict(config).items()},
+        "data": findings.data.to_dict(),
+        "training_images_unchanged": _unchanged(loaded, findings.data, train),
+        "health": [verdict._asdict() for verdict in findings.verdicts],
+    }
+    results = Results.of_run(
+        _run_folder(loaded).name or "test",
+        findings.rows,
+        command=findings.command,
+        started=findings.started,
+        details=details,
+    )
+    write_report(build_report(findings, results), folder / REPORT)
+    results.write(folder / RESULTS)
+    store.clear()
+    return TestResult(report=folder / REPORT, results=folder / RESULTS, rows=findings.rows, verdicts=findings.verdicts)
+
+
+def _data_of(loaded: Checkpoint) -> DataConfig:
+    stored = loaded.info.get("data")
+    if not isinstance(stored, dict):
+        raise ValueError(f"{loaded.path} does not say what it was trained on; say what to test on, e.g. `--data NAME`")
+    return DataConfig.from_dict(stored)
+
+
+def _samples(loaded: Checkpoint, data: DataConfig, config: TestConfig) -> tuple[list[Sample], list[Sample]]:
+    """Training and test images; the seed of the training decides which normals it never saw."""
+    by_hand = data.data == "folder" and data.normal is not None  # load_folder knows no parts
+    split = load_split(data, part="all" if by_hand else config.part, seed=int(loaded.info.get("seed", 0)))
+    samples = choose_part(split.test, config.part, data="folder") if by_hand else split.test
+    if not samples:
+        raise LayoutError(f"{data.label} holds no test image; give anomalous or further normal images")
+    return split.train, _thinned(samples, config.max_images)
+
+
+def _thinned(samples: Sequence[Sample], limit: int | None) -> list[Sample]:
+    """At most ``limit`` samples, evenly out of both classes, in their order; each class keeps at least one."""
+    if limit is None or len(samples) <= limit:
+        return list(samples)
+    chosen: set[int] = set()
+    for label in (False, True):
+        members = [index for index, sample in enumerate(samples) if sample.label == label]
+        count = min(max(1, round(limit * len(members) / len(samples))), limit - 1, len(members))
+        chosen |= {members[round(i * (len(members) - 1) / max(1, count - 1))] for i in range(count)}
+    return [samples[index] for index in sorted(chosen)]
+
+
+def _other(config: TestConfig, loaded: Checkpoint) -> Checkpoint | None:
+    if config.transfer is None:
+        return None
+    other = load_checkpoint(config.transfer, device=pick_device(config.device))
+    if _digest(other) == _digest(loaded):
+        raise ValueError(f"`transfer` {config.transfer} is the detector under test itself; give another seed's")
+    if other.detector.image_size != loaded.detector.image_size:
+        raise ValueError(
+            f"`transfer` {config.transfer} takes images of {other.detector.image_size} pixels, "
+            f"the detector under test {loaded.detector.image_size}; both must be the same"
+        )
+    return other
+
+
+def _digest(loaded: Checkpoint) -> str:
+    assert loaded.path is not None
+    return str(read_json(loaded.path / "config.json")["weights_sha256"])
+
+
+def _run_folder(loaded: Checkpoint) -> Path:
+    assert loaded.path is not None
+    return loaded.path.resolve().parent
+
+
+def _unchanged(loaded: Checkpoint, data: DataConfig, train: list[Sample]) -> bool | None:
+    """Whether these training images are the ones that the detector was trained on; None = another data set."""
+    stored = loaded.info.get("data")
+    if not isinstance(stored, dict) or DataConfig.from_dict(stored).label != data.label:
+        return None
+    return bool(loaded.info.get("fingerprint") == fingerprint(train))
+
+
+def _subject(loaded: Checkpoint, data: DataConfig, config: TestConfig) -> Subject:
+    return Subject(
+        detector=loaded.detector.name,
+        recipe=str(loaded.info.get("recipe", "unknown")),
+        data=data.label,
+        split=config.part,
+        seed=int(loaded.info.get("seed", 0)),
+    )
+
+
+def _keep(scores: Any, labels: Any) -> Iterable[int]:
+    return (index for group in pick_examples(scores, labels, per_group=2).values() for index in group)
+
+
+def _health(loaded: Checkpoint, dataset: ImageDataset, config: TestConfig, store: Store) -> list[Verdict]:
+    radii = [epsilon for epsilon in config.epsilons if epsilon > 0] or [2 / 255]
+    epsilon = sorted(radii)[(len(radii) - 1) // 2]
+    stored = store.get("health", epsilon, config.seed)
+    if stored is not None:
+        return [Verdict(**verdict) for verdict in json.loads(str(stored["verdicts"]))]
+    chosen = _mixed(dataset.samples)
+    images = torch.stack([dataset[index]["image"] for index in chosen]).float() / 255
+    labels = torch.tensor([dataset.samples[index].label for index in chosen])
+    with Progress("examining", len(CHECKS), unit="checks") as shown:
+        note: Callable[[str], None] = lambda name: shown.update(0, note=name)  # noqa: E731
+        verdicts = check_health(loaded.detector, images, labels, epsilon=epsilon, seed=config.seed, on_check=note)
+    text = json.dumps([verdict._asdict() for verdict in verdicts])
+    store.put({"verdicts": np.array(text)}, "health", epsilon, config.seed)
+    return verdicts
+
+
+def _mixed(samples: Sequence[Sample]) -> list[int]:
+    """Indices of a few samples, normal and anomalous ones in turn."""
+    few = _thinned(samples, _HEALTH_IMAGES)
+    index = {id(sample): number for number, sample in enumerate(samples)}
+    half = _HEALTH_IMAGES // 2
+    classes = [_thinned([s for s in samples if s.label == label], half) for label in (False, True)]
+    if not all(classes):
+        return [index[id(sample)] for sample in few]
+    pairs = [sample for pair in zip(*classes, strict=False) for sample in pair]
+    return [index[id(sample)] for sample in pairs]
+
+
+def _command(checkpoint: str | Path, data: DataConfig, config: TestConfig, out: Path) -> str:
+    """The command line that does the same; options at their defaults are left out."""
+    words = ["robustad", "test", str(checkpoint)]
+    given = {name: value for name, value in data.to_dict().items() if value not in (None, False)}
+    for name, value in given.items():
+        words += [f"--{name.replace('_', '-')}", str(value)]
+    plain, default = asdict(config), asdict(replace(TestConfig()))
+    for name, value in plain.items():
+        if value != default[name]:
+            words += _option(name, value)
+    return shlex.join([*words, "--out", str(out)])
+
+
+def _option(name: str, value: Any) -> list[str]:
+    flag = f"--{name.replace('_', '-')}"
+    if isinstance(value, bool):
+        return [flag if value else f"--no-{name.replace('_', '-')}"]
+    if isinstance(value, tuple):
+        return [flag, *(format_epsilon(item) if name == "epsilons" else str(item) for item in value)]
+    return [flag, str(value)]
+
+
+def console_table(rows: Iterable[Row]) -> Table:
+    """The figures as a table for the terminal: one line per attack and radius, the trivial baseline last."""
+    from robustad.workflows._console import table
+
+    return table(rows)
+
+
+__all__ = ["Evaluation", "TestConfig", "TestResult", "console_table", "test"]

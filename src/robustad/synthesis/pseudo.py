@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from robustad._checks import check_at_least, check_choice, check_images
+from robustad._checks import check_at_least, check_choice, check_fraction, check_images
 from robustad._random import derive_seed
 from robustad.synthesis.appearances import APPEARANCES
 from robustad.synthesis.draws import Draws, draw
@@ -37,7 +37,8 @@ class PseudoAnomalyConfig:
         shapes: Weight of each shape of `SHAPES`.
         appearances: Weight of each appearance of `APPEARANCES`; the shape ``whole`` always changes the light.
         max_regions: Regions per image, uniformly from 1 to this number.
-        min_change: Mean absolute change inside a region, in pixel units of [0, 1], below which it is amplified.
+        min_change: Mean absolute change inside a region, in pixel units of [0, 1], below which it is amplified; where
+            that does not help (nothing to amplify, or saturated), the light is stepped instead.
     """
 
     shapes: Mapping[str, float] = dataclasses.field(default_factory=_default_shapes)
@@ -54,6 +55,7 @@ class PseudoAnomalyConfig:
                     f"`{name}` needs at least one positive weight and no negative one, got {dict(weights)}"
                 )
         check_at_least("max_regions", self.max_regions, 1)
+        check_fraction("min_change", self.min_change)
 
 
 class PseudoAnomalies:
@@ -73,8 +75,18 @@ class PseudoAnomalies:
             images: Normal images ``(N, 3, H, W)`` in [0, 1].
             foreground: Where anomalies may lie, ``(N, H, W)`` bool; an image without any foreground is used whole.
             seeds: One per image; the same image, seed and config give the same result in any batch.
+
+        Raises:
+            ValueError: If the numbers of images, masks and seeds differ.
         """
         check_images(images)
+        if not len(images) == len(foreground) == len(seeds):
+            raise ValueError(
+                f"`foreground` and `seeds` need one entry per image, got {len(images)} images, {len(foreground)} masks "
+                f"and {len(seeds)} seeds"
+            )
+        device = images.device  # made on the CPU: the same numbers on every machine
+        images, foreground = images.cpu(), foreground.cpu()
         foreground = foreground | ~foreground.flatten(1).any(1)[:, None, None]
         masks = torch.zeros_like(foreground)
         count = torch.tensor([1 + derive_seed(seed, "regions") % self.config.max_regions for seed in seeds])
@@ -86,7 +98,7 @@ class PseudoAnomalies:
             changed, mask = self._one_region(images[active], foreground[active], region_seeds)
             images = images.index_copy(0, active, changed)
             masks = masks.index_copy(0, active, masks[active] | mask)
-        return images, masks
+        return images.to(device), masks.to(device)
 
     def _one_region(self, images: Tensor, foreground: Tensor, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
         draws = draw(seeds, (images.shape[-2], images.shape[-1]))
@@ -103,13 +115,25 @@ class PseudoAnomalies:
         content = _content(kinds, images, draws)
         mask = alpha > 0.5
         change = (content - images) * alpha[:, None]
-        return (images + change * self._gain(change, mask)).clamp(0, 1), mask
+        changed = (images + change * self._gain(change, mask)).clamp(0, 1)
+        return self._visible(images, changed, alpha[:, None], mask), mask
 
     def _gain(self, change: Tensor, mask: Tensor) -> Tensor:
         """Factor ``(N, 1, 1, 1)`` in [1, 6] that lifts the mean change inside the mask to ``min_change``."""
-        area = mask.flatten(1).sum(1).clamp_min(1)
-        mean = (change.abs().mean(1) * mask).flatten(1).sum(1) / area
+        mean = _mean_inside(change.abs(), mask)
         return (self.config.min_change / mean.clamp_min(1e-4)).clamp(1, 6)[:, None, None, None]
+
+    def _visible(self, images: Tensor, changed: Tensor, alpha: Tensor, mask: Tensor) -> Tensor:
+        """Step the light where the change came to nothing: black made darker, grey moved onto the same grey."""
+        weak = _mean_inside((changed - images).abs(), mask) < 0.99 * self.config.min_change
+        away = torch.where(_mean_inside(images, mask) < 0.5, 1.0, -1.0)
+        step = (1.5 * self.config.min_change * away)[:, None, None, None] * alpha / alpha.clamp_min(0.5)
+        return torch.where(weak[:, None, None, None], (images + step).clamp(0, 1), changed)
+
+
+def _mean_inside(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean over the channels and pixels of ``mask``, ``(N,)``."""
+    return (values.mean(1) * mask).flatten(1).sum(1) / mask.flatten(1).sum(1).clamp_min(1)
 
 
 def _centred(draws: Draws, foreground: Tensor) -> Draws:

@@ -89,7 +89,7 @@ def figures(view: View, folder: Path) -> str:
         own = select(rows, **dict(zip(view.by, key, strict=True)))
         for text, where in (view.lines or {"": {}}).items():
             cells = [_cell(select(own, **{**where, **column})) for column in view.columns.values()]
-            if set(cells[1:]) != {BLANK} or not view.lines:
+            if set(cells) != {BLANK}:
                 body.append([_label(dict(zip(view.by, key, strict=True)), text), *cells])
     return "\n\n".join([markdown(["", *view.columns], body), _origin(results, folder / view.file)])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 
 def say(text: str = "") -> None:
@@ -18,17 +19,22 @@ def note(text: str) -> None:
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "") -> None:
     """Print a table; in a pipe it is as wide as it needs to be, without colours."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
     shown = Table(title=title or None, box=None, pad_edge=False, header_style="bold")
     for column in columns:
         shown.add_column(column, overflow="fold")
     for row in rows:
         shown.add_row(*(Text(cell) for cell in row))  # Text: a file name in [brackets] is no style
-    console.print(shown)
+    show(shown)
+
+
+def show(renderable: Any) -> None:
+    """Print what rich can draw."""
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else 200, highlight=False).print(renderable)
 
 
 def facts(values: Mapping[str, object]) -> None:

@@ -1,0 +1,101 @@
+"""``robustad test``: measure a detector, clean and under attack."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from robustad.cli.faults import UsageError
+from robustad.cli.options import DATA_FLAGS, DATA_SWITCHES
+from robustad.cli.output import facts, show
+from robustad.cli.parsing import Parser
+
+_DATA = {flag: full.removeprefix("data.") for flag, full in {**DATA_FLAGS, "--foreground": "data.foreground"}.items()}
+_EPILOG = """\
+Without data options the detector is tested on the data that it was trained for. An interrupted test goes on when the
+same command is given again. Radii are written 8/255 or 0.03."""
+
+
+def build(words: Sequence[str] = ()) -> Parser:
+    """The parser of this command."""
+    from robustad.evaluation import SUITE
+    from robustad.reporting import format_epsilon
+    from robustad.workflows.test import TestConfig
+
+    default = TestConfig()
+    usage = "robustad test CHECKPOINT [--data NAME | --normal DIR] [--attacks ...] [--epsilons ...] [options]"
+    parser = Parser("test", "Measure a detector, clean and under attack; write a report.", epilog=_EPILOG, usage=usage)
+    add = parser.add_argument
+    add("checkpoint", type=str, help="folder of a checkpoint")
+    add("--out", type=str, default=None, help="folder for report.html and results.json; default: test, beside it")
+    for flag, field in _DATA.items():
+        if flag in DATA_SWITCHES:
+            add(flag, action="store_true", help=f"as in robustad fit (data.{field})")
+        else:
+            add(flag, type=str, default=None, help=f"as in robustad fit (data.{field})")
+    add("--attacks", type=str, nargs="+", default=None, help=f"out of {', '.join(SUITE)}; default: those that apply")
+    add(
+        "--epsilons",
+        type=float,
+        nargs="+",
+        default=None,
+        help=f"radii; default: {' '.join(map(format_epsilon, default.epsilons))}",
+    )
+    add(
+        "--targets", type=str, default=None, help=f"attack both, anomalous or normal images; default: {default.targets}"
+    )
+    add("--part", type=str, default=None, help=f"all, dev or final: half of the test set; default: {default.part}")
+    add("--steps", type=int, default=None, help=f"steps of published-pgd and pgd; default: {default.steps}")
+    add("--strong-steps", type=int, default=None, help=f"steps of all other attacks; default: {default.strong_steps}")
+    add("--restarts", type=int, default=None, help=f"runs of the strong attacks; default: {default.restarts}")
+    add("--max-images", type=int, default=None, help="test at most so many images")
+    add("--seed", type=int, default=None, help=f"of random starts; default: {default.seed}")
+    add("--batch-size", type=int, default=None, help=f"images per pass; default: {default.batch_size}")
+    add("--transfer", type=str, default=None, help="another checkpoint, whose adversarial images are tried, too")
+    add("--no-health", action="store_true", help="do not examine whether the attacked figures can be believed")
+    add("--device", type=str, default=None, help=f"auto, cpu, cuda, ...; default: {default.device}")
+    return parser
+
+
+def run(arguments: Any) -> int:
+    """Run it."""
+    from robustad.workflows.test import TestConfig, console_table, test
+
+    # what is not given is left to the dataclass, which knows the defaults
+    names = ("targets", "part", "steps", "strong_steps", "restarts", "max_images", "seed", "batch_size", "device")
+    options = {name: arguments[name] for name in names if arguments[name] is not None}
+    options |= {name: tuple(arguments[name]) for name in ("attacks", "epsilons") if arguments[name] is not None}
+    if arguments.transfer:
+        options["transfer"] = Path(arguments.transfer)
+    config = TestConfig(health=not arguments.no_health, **options)
+    out = Path(arguments.out) if arguments.out else Path(arguments.checkpoint).resolve().parent / "test"
+    result = test(arguments.checkpoint, data_config(arguments), config, out)
+    show(console_table(result.rows))
+    warn(result.verdicts)
+    facts({"report": result.report, "results": result.results})
+    return 0
+
+
+def warn(verdicts: Sequence[Any]) -> None:
+    """Print the health checks that a detector did not pass."""
+    for verdict in verdicts:
+        if verdict.passed is False:
+            facts({f"health check {verdict.name} failed": verdict.why})
+
+
+def data_config(arguments: Any) -> Any:
+    """What to test on; None = what the detector was trained for."""
+    given = {name: arguments[name] for name in _DATA.values() if arguments[name]}
+    if not given:
+        return None
+    if "data" not in given and "normal" not in given:
+        raise UsageError(f"--{min(given).replace('_', '-')} needs --data NAME (or --normal DIR) beside it")
+    from robustad.workflows._data import DataConfig
+
+    return DataConfig.from_dict(given)
+
+
+def resume_hint(arguments: Any) -> str:
+    """What to do after Ctrl-C."""
+    return "give the same command again to go on"

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
+_MAX_LISTED = 60  # names; a longer list is no help
+
 
 def check_choice(name: str, value: str, known: Iterable[str]) -> str:
     """Return ``value`` if it is one of ``known``; otherwise a ValueError lists them and guesses what was meant."""
@@ -17,6 +19,10 @@ def check_choice(name: str, value: str, known: Iterable[str]) -> str:
         return value
     close = difflib.get_close_matches(value, options, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
+    if len(options) > _MAX_LISTED:
+        near = difflib.get_close_matches(value, options, n=3)
+        hint = f"; near to it: {', '.join(near)}" if near else ""
+        raise ValueError(f"`{name}`: there is no {value!r} among {len(options)} names{hint}")
     raise ValueError(f"`{name}` must be one of {', '.join(options)}; got {value!r}{hint}")
 
 

@@ -69,13 +69,20 @@ def build_vit(name: str, *, image_size: int, weights: str = "none") -> VisionTra
             raise ValueError(f"the hub has no weights for {name!r}; pass weights='none', 'embedded' or a file")
         vit: nn.Module = _small_vit(row, image_size, pretrained=weights == "embedded")
     else:
-        check_choice("backbone", name, [*BACKBONES, *timm.list_models(), *timm.list_pretrained()])
+        check_choice(
+            "backbone", name, [*BACKBONES, *timm.list_models(module="vision_transformer"), *_pretrained_vits()]
+        )
         vit = timm.create_model(name, pretrained=weights == "hub", img_size=image_size, num_classes=0)
     if not isinstance(vit, VisionTransformer):
         raise ValueError(f"`backbone` must be a plain Vision Transformer, timm's {name!r} is a {type(vit).__name__}")
     if weights not in ("none", "hub", "embedded"):
         _load_file(vit, Path(weights))
     return vit
+
+
+def _pretrained_vits() -> list[str]:
+    names: list[str] = timm.list_models(module="vision_transformer", pretrained=True, include_tags=True)
+    return names
 
 
 def _small_vit(row: SmallViT, image_size: int, *, pretrained: bool) -> VisionTransformer:

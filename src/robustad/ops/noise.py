@@ -33,4 +33,5 @@ def pixel_grid(size: tuple[int, int], *, dtype: torch.dtype = torch.float32) -> 
     """Pixel-centre coordinates ``(H, W)`` of rows and columns, in (0, 1) over the image."""
     rows = (torch.arange(size[0], dtype=dtype) + 0.5) / size[0]
     columns = (torch.arange(size[1], dtype=dtype) + 0.5) / size[1]
-    return torch.meshgrid(rows, columns, indexing="ij")
+    y, x = torch.meshgrid(rows, columns, indexing="ij")
+    return y, x

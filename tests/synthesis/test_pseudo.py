@@ -51,15 +51,15 @@ def test_every_kind_is_valid_and_visible(shape, appearance):
 
 @pytest.mark.parametrize(("shape", "appearance"), EVERY)
 def test_what_lies_away_from_the_mask_stays(shape, appearance):
-    """Soft edges reach a few pixels; a few pixels further on, the image is as it was."""
-    images = smooth_images(16)
-    made, masks = only(shape, appearance)(images, full(16), seeds=range(50, 66))
+    """Soft edges reach a few pixels; eight pixels further on, the image is as it was."""
+    images = smooth_images(16, size=128)
+    made, masks = only(shape, appearance)(images, full(16, 128), seeds=range(50, 66))
     outside = ~masks
     change = (made - images).abs().mean(1)
     strong = (change * outside).flatten(1).sum(1) / (change.flatten(1).sum(1))
-    assert (strong < 0.5).all() and strong.mean() < 0.3, "the change belongs to the mask"
+    assert (strong < 0.5).all() and strong.mean() < 0.25, "the change belongs to the mask"
     if shape in ("rectangle", "stroke", "band"):
-        reach = F.max_pool2d(masks[:, None].float(), 9, stride=1, padding=4)[:, 0] > 0
+        reach = F.max_pool2d(masks[:, None].float(), 17, stride=1, padding=8)[:, 0] > 0
         assert (change * ~reach).max() < 8 / 255
     if shape == "rectangle":
         assert (change * outside).max() == 0

@@ -23,7 +23,7 @@ from robustad.detectors import Brightness, PatchCore, PatchCoreConfig, load_chec
 from robustad.evaluation import Results, Suite, aggregate_seeds, evaluate
 from robustad.evaluation.figures import Subject, evaluation_details, evaluation_rows
 from robustad.evaluation.store import Store
-from robustad.workflows._data import DataConfig, load_split
+from robustad.workflows._data import DataConfig, fingerprint, load_split
 from robustad.workflows.fit import CHECKPOINT, FitConfig, fit, fit_config
 
 RUNS, RESULTS = Path("runs/evidence"), Path("results")
@@ -80,6 +80,8 @@ def measured(
         Brightness(Brightness.config_class()) if checkpoint is None else load_checkpoint(checkpoint).detector
     )
     samples = load_split(data, part=part, seed=seed).test  # type: ignore[arg-type]
+    names = [str(folder) for folder in (checkpoint, other) if folder]
+    store = Store(RUNS / "pieces", context=f"{names} {fingerprint(samples)} {part}")
     evaluation = evaluate(
         detector,
         ImageDataset(samples, detector.image_size, cache_dir=RUNS / "cache"),
@@ -87,6 +89,7 @@ def measured(
         epsilons=epsilons,
         seed=seed,
         other=load_checkpoint(other).detector if other else None,
+        store=store,
     )
     subject = Subject(detector=detector.name, recipe=recipe, data=data.label, split=part, seed=seed)
     info = load_checkpoint(checkpoint).info if checkpoint else {}
@@ -129,6 +132,7 @@ def mtd() -> None:
 
 BACKBONE_CHOICES: dict[str, dict[str, Any]] = {
     "vit_reference": {"backbone": "vit_reference"},
+    "vit_fine": {"backbone": "vit_fine"},
     "vit_pooled": {"backbone": "vit_pooled"},
     "vit_plain": {"backbone": "vit_plain"},
     "hybrid": {"backbone": "hybrid", "weights": "embedded", "mean": (0.5,) * 3, "std": (0.5,) * 3},

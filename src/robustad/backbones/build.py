@@ -42,7 +42,8 @@ class SmallViT:
 BACKBONES: dict[str, SmallViT] = {
     "vit_plain": SmallViT(embed_dim=128, depth=3, num_heads=2, patch_size=16),
     "vit_pooled": SmallViT(embed_dim=128, depth=3, num_heads=2, patch_size=16, pool=2),
-    "vit_reference": SmallViT(embed_dim=128, depth=3, num_heads=2, patch_size=16, pool=2, references=32),
+    "vit_reference": SmallViT(embed_dim=128, depth=3, num_heads=2, patch_size=16, pool=2, references=64),
+    "vit_fine": SmallViT(embed_dim=96, depth=3, num_heads=2, patch_size=8, pool=2, references=64),
     "hybrid": SmallViT(embed_dim=128, depth=3, num_heads=2, patch_size=16, stages=3),
 }
 
@@ -57,7 +58,7 @@ def build_vit(name: str, *, image_size: int, weights: str = "none") -> VisionTra
             backbones only), or the path of a local ``.safetensors`` or ``.pth`` state dict.
 
     Raises:
-        ValueError: If the name is unknown, or the weights do not fit the backbone.
+        ValueError: If the name is unknown, patches do not tile the image, or the weights do not fit the backbone.
         CheckpointError: If a weight file cannot be read or holds other tensors.
     """
     row = BACKBONES.get(name)
@@ -75,6 +76,9 @@ def build_vit(name: str, *, image_size: int, weights: str = "none") -> VisionTra
         vit = timm.create_model(name, pretrained=weights == "hub", img_size=image_size, num_classes=0)
     if not isinstance(vit, VisionTransformer):
         raise ValueError(f"`backbone` must be a plain Vision Transformer, timm's {name!r} is a {type(vit).__name__}")
+    patch = vit.patch_embed.patch_size[0]
+    if image_size % patch:
+        raise ValueError(f"`image_size` must be a multiple of the patch size {patch}, got {image_size}")
     if weights not in ("none", "hub", "embedded"):
         _load_file(vit, Path(weights))
     return vit
@@ -106,9 +110,12 @@ def _small_vit(row: SmallViT, image_size: int, *, pretrained: bool) -> VisionTra
 
 def _load_file(vit: VisionTransformer, path: Path) -> None:
     tensors = read_tensors(path)
-    if hasattr(timm.models.vision_transformer, "checkpoint_filter_fn"):
-        tensors = timm.models.vision_transformer.checkpoint_filter_fn(tensors, vit)
-    missing, unexpected = vit.load_state_dict(tensors, strict=False)
+    try:
+        if hasattr(timm.models.vision_transformer, "checkpoint_filter_fn"):
+            tensors = timm.models.vision_transformer.checkpoint_filter_fn(tensors, vit)
+        missing, unexpected = vit.load_state_dict(tensors, strict=False)
+    except (RuntimeError, LookupError) as error:  # shapes that neither timm nor the network can take
+        raise CheckpointError(f"{path} does not fit this backbone: {str(error).splitlines()[-1].strip()}") from error
     unexpected = [key for key in unexpected if not key.startswith(("head.", "fc_norm."))]
     if missing or unexpected:
         parts = [
@@ -137,6 +144,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     for key in ("model", "state_dict"):
         if isinstance(tensors, dict) and isinstance(tensors.get(key), dict):
             tensors = tensors[key]
-    if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
+    if not isinstance(tensors, dict) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in tensors.items()
+    ):
         raise CheckpointError(f"{path} is not a state dict of tensors")
     return tensors

@@ -36,7 +36,8 @@ class ViTFeatureExtractor(nn.Module):
         attention_layers: 1-based blocks whose queries and keys are returned on request.
 
     Raises:
-        ValueError: If a layer does not exist, or an attention layer lies above the last feature layer.
+        ValueError: If a layer does not exist or is named twice, or an attention layer lies above the last feature
+            layer.
     """
 
     def __init__(self, vit: nn.Module, *, feature_layers: Sequence[int], attention_layers: Sequence[int] = ()) -> None:
@@ -68,6 +69,8 @@ class ViTFeatureExtractor(nn.Module):
 
 def _check_layers(name: str, layers: Sequence[int], last: int) -> None:
     wrong = [layer for layer in layers if not 1 <= layer <= last]
+    if len(set(layers)) < len(layers):
+        raise ValueError(f"`{name}` must name each block once, got {list(layers)}")
     if wrong or (name == "feature_layers" and not layers):
         raise ValueError(
             f"`{name}` must name blocks from 1 to {last} (blocks above the last feature layer never run), "

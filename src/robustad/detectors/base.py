@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from robustad._checks import check_images
+from robustad._checks import check_at_least, check_images
 from robustad.types import Prediction
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -30,6 +30,13 @@ class DetectorConfig:
     image_size: int = 128
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        check_at_least("image_size", self.image_size, 1)
+        if len(self.mean) != 3 or len(self.std) != 3 or not min(self.std) > 0:
+            raise ValueError(
+                f"`mean` and `std` need one number per channel, `std` above 0; got mean {self.mean}, std {self.std}"
+            )
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:

@@ -39,6 +39,7 @@ class Brightness(AnomalyDetector):
 
     def forward(self, images: Tensor) -> Prediction:
         """Scores of images ``(N, 3, S, S)``; no maps."""
+        self.normalise(images)  # checks shape and size; the score is of the pixels themselves
         brightness = images.mean(dim=(1, 2, 3))
         if self.config.two_sided:
             return Prediction((brightness - self.config.reference).abs(), None)
@@ -107,9 +108,9 @@ class PatchCore(AnomalyDetector):
         """
         with torch.no_grad():
             patches = [self.patch_features(batch).permute(0, 2, 3, 1).flatten(0, 2) for batch in batches]
-        if not patches:
+        pool = torch.cat(patches) if patches else self.memory[:0]
+        if len(pool) == 0:
             raise ValueError("`batches` holds no image to remember")
-        pool = torch.cat(patches)
         pool = pool[torch.randperm(len(pool), generator=generator)[: 10 * self.config.memory_size]]
         self.memory = _farthest_points(pool, self.config.memory_size)
         return self

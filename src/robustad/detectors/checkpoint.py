@@ -53,20 +53,20 @@ def save_checkpoint(
     """
     target = Path(folder)
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in detector.state_dict().items()}
-    with atomic_path(target / WEIGHTS) as temporary:
-        save_file(tensors, str(temporary), metadata={"format": "pt"})
-        digest = _digest(temporary)
     config = {
         "format": FORMAT,
         "robustad": __version__,
         "detector": detector.name,
         "config": detector.config.to_dict(),
         "resize": "lanczos",
-        "weights_sha256": digest,
+        "weights_sha256": "",
         "calibration": None if calibration is None else asdict(calibration),
         "info": info or {},
     }
-    write_json(target / CONFIG, config)
+    # both are complete on disk before either takes its name: a full disk or a bad value leaves the old pair
+    with atomic_path(target / CONFIG) as new_config, atomic_path(target / WEIGHTS) as new_weights:
+        save_file(tensors, str(new_weights), metadata={"format": "pt"})
+        write_json(new_config, {**config, "weights_sha256": _digest(new_weights)})
     return target
 
 
@@ -85,12 +85,20 @@ def load_checkpoint(folder: str | Path, *, device: str | torch.device = "cpu") -
         detector_class = DETECTORS[check_choice("detector", config["detector"], DETECTORS)]
         detector = detector_class.blank(detector_class.config_class.from_dict(config["config"]))
         detector.load_state_dict(load_file(str(weights)))
-    except (SafetensorError, RuntimeError, ValueError, TypeError, KeyError) as error:
-        reason = str(error).strip().splitlines()[-1].strip()
+        calibration = Calibration(**config["calibration"]) if config.get("calibration") else None
+    except (
+        SafetensorError,
+        RuntimeError,
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        ArithmeticError,
+    ) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
         raise CheckpointError(f"{path} cannot be loaded by robustad {__version__}: {reason}") from error
-    calibration = Calibration(**config["calibration"]) if config.get("calibration") else None
     return Checkpoint(
-        detector=detector.to(device).eval(), calibration=calibration, info=config.get("info", {}), path=path
+        detector=detector.to(device).eval(), calibration=calibration, info=config.get("info") or {}, path=path
     )
 
 

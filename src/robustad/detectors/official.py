@@ -61,10 +61,22 @@ def load_official(path: str | Path, *, image_size: int | None = None) -> PatchGu
     patch = tensors.get("features.vit.patch_embed.proj.weight")
     if positions is None or patch is None:
         raise CheckpointError(f"{path} lacks the discriminator or the patch embedding of PatchGuard")
+    try:
+        config = _architecture(tensors, positions, patch, image_size)
+    except (ValueError, LookupError) as error:
+        reason = error if isinstance(error, CheckpointError) else "its tensors have other names or shapes"
+        raise CheckpointError(f"{path} is no released PatchGuard state dict: {reason}") from error
+    return _filled(config, tensors, path)
+
+
+def _architecture(
+    tensors: dict[str, Tensor], positions: Tensor, patch: Tensor, image_size: int | None
+) -> PatchGuardConfig:
+    """The released configuration that tensors of these names and shapes belong to."""
     side = image_size or round(len(positions) ** 0.5) * patch.shape[-1]
     depth = 1 + max(int(key.split(".")[3]) for key in tensors if key.startswith("features.vit.blocks."))
     num_features = positions.shape[1] // patch.shape[0]
-    config = dataclasses.replace(
+    return dataclasses.replace(
         PatchGuardConfig.published(image_size=side),
         backbone=_backbone(tensors, depth),
         feature_layers=tuple(range(depth - num_features + 1, depth + 1)),
@@ -72,7 +84,6 @@ def load_official(path: str | Path, *, image_size: int | None = None) -> PatchGu
         discriminator_layers=sum(key.endswith(".norm.weight") for key in tensors if key.startswith("discriminator.")),
         discriminator_hidden=len(tensors["discriminator.layers.0.mlp.0.bias"]),
     )
-    return _filled(config, tensors, path)
 
 
 def _backbone(tensors: dict[str, Tensor], depth: int) -> str:
@@ -91,10 +102,10 @@ def _backbone(tensors: dict[str, Tensor], depth: int) -> str:
 
 
 def _filled(config: PatchGuardConfig, tensors: dict[str, Tensor], path: str | Path) -> PatchGuard:
-    with torch.device("cpu"):
-        detector = PatchGuard(config, load_weights=False)
     try:
+        with torch.device("cpu"):
+            detector = PatchGuard(config, load_weights=False)
         detector.load_state_dict(tensors)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise CheckpointError(f"{path} does not fit PatchGuard: {str(error).splitlines()[-1].strip()}") from error
     return detector.eval()

@@ -175,6 +175,8 @@ class PatchGuard(AnomalyDetector):
 def _count(top_k: float, num_patches: int) -> int:
     """Number of patches that ``top_k`` stands for."""
     check_at_least("top_k", top_k, 1e-6)
+    if top_k > 1 and top_k != int(top_k):
+        raise ValueError(f"`top_k` must be a whole number of patches or a fraction below 1, got {top_k:g}")
     count = max(1, round(top_k * num_patches)) if top_k < 1 else round(top_k)
     if count > num_patches:
         raise ValueError(f"`top_k` must not exceed the number of patches {num_patches}, got {top_k:g}")

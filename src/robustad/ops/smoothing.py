@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from robustad._checks import check_at_least
+
 
 def gaussian_smooth(maps: Tensor, *, sigma: float, radius: int) -> Tensor:
     """Smooth each map with a truncated, normalised Gaussian; borders mirror with the edge pixel repeated.
@@ -17,7 +19,12 @@ def gaussian_smooth(maps: Tensor, *, sigma: float, radius: int) -> Tensor:
 
     Returns:
         Maps ``(N, H, W)``.
+
+    Raises:
+        ValueError: If ``sigma`` or ``radius`` is negative.
     """
+    check_at_least("sigma", sigma, 0)
+    check_at_least("radius", radius, 0)
     if sigma == 0:
         return maps
     taps = torch.arange(-radius, radius + 1, dtype=torch.float64)

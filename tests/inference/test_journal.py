@@ -61,6 +61,15 @@ def test_results_of_an_interrupted_run_are_not_overwritten_unasked(tmp_path):
     fill(tmp_path / "empty", 1)  # without rows there is nothing to lose
 
 
+def test_a_file_of_something_else_is_not_read_into_memory(tmp_path):
+    path = tmp_path / "j"
+    with path.open("wb") as stream:
+        stream.truncate(10**10)  # ten gigabytes of zeros, none of them on disk
+    with Journal(path, HEADER, resume=True) as journal:
+        assert journal.num_kept == 0
+    assert path.stat().st_size < 1000
+
+
 def test_rows_reach_the_file_at_once(tmp_path):
     with Journal(tmp_path / "j", HEADER) as journal:
         journal.append([{"path": "a", "score": 1.0}])

@@ -26,7 +26,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0 done, 1 error, 2 wrong usage, 3 done but some files could not be used, 130 interrupted.
     """
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = _dispatch(list(sys.argv[1:] if arguments is None else arguments))
+        sys.stdout.flush()
+    except BrokenPipeError:  # robustad ... | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code
+
+
+def _dispatch(words: list[str]) -> int:
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     if not words or words[0] in ("-h", "--help", "help"):
@@ -48,15 +57,13 @@ def _guarded(name: str, words: list[str], debug: bool) -> int:
         module = importlib.import_module(VERBS[name].module)
         parsed.append(module.build(words).parse(words))
         code: int = module.run(parsed[0])
-        sys.stdout.flush()
     except SystemExit as stop:  # --help and --print_config
         return stop.code if isinstance(stop.code, int) else 0
     except KeyboardInterrupt:
         hint = module.resume_hint(parsed[0]) if parsed and hasattr(module, "resume_hint") else ""
         return _complain("interrupted" + (f"; {hint}" if hint else ""), INTERRUPTED)
-    except BrokenPipeError:  # robustad ... | head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    except BrokenPipeError:
+        raise
     except UsageError as error:
         return _complain(f"{error}; see robustad {name} --help", USAGE)
     except Exception as error:  # the last place where an error can become a line

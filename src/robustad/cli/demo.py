@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from robustad.cli.output import facts, show
+from robustad.cli.output import facts, show, warn
 from robustad.cli.parsing import Parser
-from robustad.cli.test import warn
 
 
 def build(words: Sequence[str] = ()) -> Parser:

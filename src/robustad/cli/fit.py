@@ -43,7 +43,7 @@ def build(words: Sequence[str] = ()) -> Parser:
     )
     parser.add_argument("--run-dir", type=str, default=None, help="folder of this run; default: runs/DATA-TIME")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --run-dir")
-    parser.add_class_arguments(FitConfig, None)
+    parser.add_config(FitConfig)
     parser.set_defaults(nested_defaults(fit_config(chosen_recipe(words))))
     return parser
 

@@ -6,9 +6,14 @@ import dataclasses
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
+
+from robustad.cli.faults import UsageError
+
+if TYPE_CHECKING:
+    from robustad.workflows._data import DataConfig
 
 Config = TypeVar("Config")
 
@@ -23,6 +28,24 @@ DATA_FLAGS = {
     "--download": "data.download",
 }
 DATA_SWITCHES = ("--download",)
+DATA_FIELDS = {flag: full.removeprefix("data.") for flag, full in DATA_FLAGS.items()} | {"--foreground": "foreground"}
+"""The same flags where a command has no dotted options."""
+
+
+def data_config(arguments: Any) -> DataConfig | None:
+    """The data that plain flags name; None if none is given.
+
+    Raises:
+        UsageError: If they do not say which kind of data: a folder read as another layout would give wrong figures.
+    """
+    given = {name: arguments[name] for name in DATA_FIELDS.values() if arguments[name]}
+    if not given:
+        return None
+    if "data" not in given and "normal" not in given:
+        raise UsageError(f"--{min(given).replace('_', '-')} needs --data NAME (or --normal DIR) beside it")
+    from robustad.workflows._data import DataConfig
+
+    return DataConfig.from_dict(given)
 
 
 def chosen_recipe(words: Sequence[str]) -> str:

@@ -37,6 +37,13 @@ def show(renderable: Any) -> None:
     Console(width=None if sys.stdout.isatty() else 200, highlight=False).print(renderable)
 
 
+def warn(verdicts: Iterable[Any]) -> None:
+    """Print the health checks that a detector did not pass."""
+    for verdict in verdicts:
+        if verdict.passed is False:
+            facts({f"health check {verdict.name} failed": verdict.why})
+
+
 def facts(values: Mapping[str, object]) -> None:
     """Print ``name: value`` lines, values in one column."""
     width = max(map(len, values)) + 2

@@ -28,6 +28,18 @@ def _load(text: str) -> Any:
 jsonargparse.set_loader(_MODE, _load, exceptions=(yaml.YAMLError,))
 
 
+class _Formatter(jsonargparse.DefaultHelpFormatter):
+    """Types only where they help, and no default where it is to do nothing."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text = str(super()._get_help_string(action))
+        if action.default is None or action.default is False:
+            text = re.sub(r"(, )?default: %\(default\)s", "", text)
+        if "." not in action.dest:
+            text = re.sub(r"type: %\(type\)s(, )?", "", text)
+        return re.sub(r"\s*\((required)?(, )?\)", "", text)
+
+
 class Parser(jsonargparse.ArgumentParser):
     """jsonargparse with ``--config FILE.yaml``, short forms of dotted flags, and `UsageError` for wrong usage.
 
@@ -55,6 +67,7 @@ class Parser(jsonargparse.ArgumentParser):
             usage=usage,
             description=description,
             parser_mode=_MODE,
+            formatter_class=_Formatter,
             exit_on_error=False,
             default_env=False,
             allow_abbrev=False,
@@ -78,6 +91,14 @@ class Parser(jsonargparse.ArgumentParser):
             raise UsageError(_clean(str(error))) from error
         except argparse.ArgumentTypeError as error:
             raise UsageError(str(error)) from error
+
+    def add_config(self, config_class: type) -> None:
+        """One option per field of a dataclass, dotted where it holds further ones."""
+        self.add_class_arguments(config_class, None)
+        dotted = {action.dest.partition(".")[0] for action in self._actions if "." in action.dest}
+        for action in self._actions:
+            if action.dest in dotted:  # "--training CONFIG" would only hide that "--data" is a short form
+                action.help = argparse.SUPPRESS
 
     def error(self, message: str, *args: Any) -> NoReturn:
         """Raise instead of printing the usage."""

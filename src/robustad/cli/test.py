@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from robustad.cli.faults import UsageError
-from robustad.cli.options import DATA_FLAGS, DATA_SWITCHES
-from robustad.cli.output import facts, show
+from robustad.cli.options import DATA_FIELDS, DATA_SWITCHES, data_config
+from robustad.cli.output import facts, show, warn
 from robustad.cli.parsing import Parser
 
-_DATA = {flag: full.removeprefix("data.") for flag, full in {**DATA_FLAGS, "--foreground": "data.foreground"}.items()}
 _EPILOG = """\
 Without data options the detector is tested on the data that it was trained for. An interrupted test goes on when the
 same command is given again. Radii are written 8/255 or 0.03."""
@@ -29,7 +27,7 @@ def build(words: Sequence[str] = ()) -> Parser:
     add = parser.add_argument
     add("checkpoint", type=str, help="folder of a checkpoint")
     add("--out", type=str, default=None, help="folder for report.html and results.json; default: test, beside it")
-    for flag, field in _DATA.items():
+    for flag, field in DATA_FIELDS.items():
         if flag in DATA_SWITCHES:
             add(flag, action="store_true", help=f"as in robustad fit (data.{field})")
         else:
@@ -75,25 +73,6 @@ def run(arguments: Any) -> int:
     warn(result.verdicts)
     facts({"report": result.report, "results": result.results})
     return 0
-
-
-def warn(verdicts: Sequence[Any]) -> None:
-    """Print the health checks that a detector did not pass."""
-    for verdict in verdicts:
-        if verdict.passed is False:
-            facts({f"health check {verdict.name} failed": verdict.why})
-
-
-def data_config(arguments: Any) -> Any:
-    """What to test on; None = what the detector was trained for."""
-    given = {name: arguments[name] for name in _DATA.values() if arguments[name]}
-    if not given:
-        return None
-    if "data" not in given and "normal" not in given:
-        raise UsageError(f"--{min(given).replace('_', '-')} needs --data NAME (or --normal DIR) beside it")
-    from robustad.workflows._data import DataConfig
-
-    return DataConfig.from_dict(given)
 
 
 def resume_hint(arguments: Any) -> str:

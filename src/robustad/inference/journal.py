@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 SUFFIX = ".partial.jsonl"
+_LONGEST = 1_000_000  # bytes per line: what is longer was not written here, and must not fill the memory
 
 
 def journal_path(out: str | Path) -> Path:
@@ -101,7 +102,7 @@ def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Each complete line with the position after it; stops at the first that is cut off."""
     with path.open("rb") as stream:
         end = 0
-        for raw in stream:
+        while raw := stream.readline(_LONGEST):
             end += len(raw)
             try:
                 value = json.loads(raw) if raw.endswith(b"\n") else None

@@ -13,7 +13,6 @@ from PIL import Image
 from robustad.detectors import Checkpoint
 from robustad.files import atomic_path
 from robustad.inference.reading import ByteArray
-from robustad.visual import overlay, png_bytes
 
 SHOWN_SIZE = 768
 """Longest side of an overlay in pixels; larger pictures are shrunk to it."""
@@ -67,6 +66,8 @@ def checked_scale(low: float, high: float) -> MapScale:
 
 def draw_overlay(shown: ByteArray, anomaly_map: NDArray[np.float32], scale: MapScale) -> ByteArray:
     """A map ``(S, S)`` stretched over the picture ``(H, W, 3)`` that it belongs to."""
+    from robustad.visual import overlay  # not above: who scores without overlays need not wait for matplotlib
+
     height, width = shown.shape[:2]
     stretched = Image.fromarray(anomaly_map).resize((width, height), Image.Resampling.BILINEAR)
     return overlay(shown, np.asarray(stretched), vmin=scale.low, vmax=scale.high)
@@ -79,6 +80,9 @@ def output_path(folder: Path, name: str, suffix: str) -> Path:
 
 def write_png(path: Path, picture: ByteArray | bytes) -> None:
     """Write a picture, or the bytes of one, atomically; folders are made."""
-    data = picture if isinstance(picture, bytes) else png_bytes(picture)
+    if not isinstance(picture, bytes):
+        from robustad.visual import png_bytes
+
+        picture = png_bytes(picture)
     with atomic_path(path) as temporary:
-        temporary.write_bytes(data)
+        temporary.write_bytes(picture)

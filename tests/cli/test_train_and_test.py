@@ -1,0 +1,197 @@
+"""``fit``, ``test`` and ``demo``: what their words mean, and one tiny run of the first two."""
+
+import json
+
+import pytest
+import yaml
+
+from robustad.cli import fit as fit_verb
+from robustad.cli import main
+from robustad.cli import test as test_verb
+from robustad.workflows import demo as demo_module
+from robustad.workflows import fit as fit_module
+from robustad.workflows import test as test_module
+from robustad.workflows.fit import FitResult, fit_config
+from robustad.workflows.test import TestConfig, TestResult
+
+
+@pytest.fixture
+def fitted(monkeypatch, tmp_path):
+    """Calls of `fit`, which does nothing."""
+    calls = []
+
+    def fit(config, run_dir, *, resume=False):
+        calls.append((config, str(run_dir), resume))
+        return FitResult(tmp_path / "checkpoint", 1234, 5.6, {"look_AUROC": 0.98765})
+
+    monkeypatch.setattr(fit_module, "fit", fit)
+    monkeypatch.chdir(tmp_path)
+    return calls
+
+
+def test_without_options_fit_takes_the_recipe_as_it_is(fitted, capsys):
+    for recipe in ("default", "published"):
+        assert main(["fit", "--recipe", recipe]) == 0
+        assert fitted[-1][0] == fit_config(recipe)
+    printed = capsys.readouterr().out
+    assert "1,234" in printed and "0.9877" in printed and "robustad test" in printed
+    assert fitted[0][1].startswith("runs/folder-")
+
+
+def test_short_forms_reach_the_dataclasses(fitted):
+    words = (
+        "train --data btad --root d --category 01 --epsilon 2/255 --seed 3 --max-time 1h30m --max-steps 7 --download"
+    )
+    assert main([*words.split(), "--run-dir", "r", "--image-size", "64", "--model.feature_layers", "[1,2]"]) == 0
+    config, run_dir, resume = fitted[0]
+    assert (run_dir, resume) == ("r", False)
+    assert (config.data.data, str(config.data.root), config.data.category, config.data.download) == (
+        "btad",
+        "d",
+        "01",
+        True,
+    )
+    training = config.training
+    assert (training.epsilon, training.seed, training.max_time, training.max_steps) == (2 / 255, 3, 5400, 7)
+    assert config.model.image_size == 64 and config.model.feature_layers == (1, 2)
+
+
+def test_a_file_and_flags_over_it(fitted, tmp_path):
+    (tmp_path / "c.yaml").write_text(
+        "recipe: published\ndata: {normal: good}\ntraining:\n  epsilon: 4/255\n  max_time: 10m\nforeground: cam\n"
+    )
+    assert main(["fit", "--config", "c.yaml", "--max-time", "5m"]) == 0
+    config = fitted[0][0]
+    assert (config.recipe, config.method, config.foreground) == ("published", "published", "cam")
+    assert (config.training.epsilon, config.training.max_time, str(config.data.normal)) == (4 / 255, 300, "good")
+    assert config.model == fit_config("published").model
+
+
+def test_what_print_config_prints_can_be_read_back(fitted, tmp_path, capsys):
+    assert main(["fit", "--print_config", "--epsilon", "1/255", "--recipe", "published"]) == 0
+    printed = capsys.readouterr().out
+    assert yaml.safe_load(printed)["training"]["epsilon"] == 1 / 255
+    (tmp_path / "c.yaml").write_text(printed)
+    assert main(["fit", "--config", "c.yaml"]) == 0
+    assert fitted[0][0].training.epsilon == 1 / 255 and fitted[0][0].model == fit_config("published").model
+
+
+def test_resuming_takes_everything_from_the_run_folder(fitted, tmp_path, capsys):
+    config = fit_config("published")
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r/config.json").write_text(json.dumps(config.to_dict()))
+    assert main(["fit", "--run-dir", "r", "--resume"]) == 0
+    assert fitted == [(config, "r", True)]
+    capsys.readouterr()
+    assert main(["fit", "--run-dir", "r", "--resume", "--seed", "1"]) == 2
+    assert "leave out --seed" in capsys.readouterr().err
+    assert main(["fit", "--resume"]) == 2
+    assert main(["fit", "--resume", "--run-dir", "none"]) == 1
+    assert len(fitted) == 1
+
+
+def test_an_interrupted_training_says_how_to_go_on(fitted, monkeypatch, capsys):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fit_module, "fit", stop)
+    assert main(["fit"]) == 130
+    error = capsys.readouterr().err
+    assert "go on with: robustad fit --run-dir runs/folder-" in error and error.rstrip().endswith("--resume")
+
+
+@pytest.fixture
+def tested(monkeypatch, tmp_path):
+    calls = []
+
+    def test(checkpoint, data, config, out, **_):
+        calls.append((checkpoint, data, config, str(out)))
+        return TestResult(report=tmp_path / "report.html", results=tmp_path / "results.json", rows=[], verdicts=[])
+
+    monkeypatch.setattr(test_module, "test", test)
+    monkeypatch.setattr(test_module, "console_table", lambda rows: "TABLE")
+    return calls
+
+
+def test_test_without_options(tested, tmp_path, capsys):
+    assert main(["test", str(tmp_path / "run/checkpoint")]) == 0
+    assert tested == [(str(tmp_path / "run/checkpoint"), None, TestConfig(), str(tmp_path / "run/test"))]
+    printed = capsys.readouterr().out
+    assert "TABLE" in printed and "report.html" in printed
+
+
+def test_test_options(tested):
+    words = "test c --out o --data mtd --attacks pgd ensemble --epsilons 0 1/255 0.02 --targets normal --part final"
+    more = "--steps 3 --strong-steps 4 --restarts 5 --max-images 6 --seed 7 --batch-size 8 --transfer t --no-health"
+    assert main([*words.split(), *more.split()]) == 0
+    _, data, config, out = tested[0]
+    assert (data.data, out) == ("mtd", "o")
+    assert config.attacks == ("pgd", "ensemble") and config.epsilons == (0, 1 / 255, 0.02)
+    assert (config.targets, config.part, config.health, str(config.transfer)) == ("normal", "final", False, "t")
+    numbers = (config.steps, config.strong_steps, config.restarts, config.max_images, config.seed, config.batch_size)
+    assert numbers == (3, 4, 5, 6, 7, 8)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "text"),
+    [
+        ("--root d", 2, "--root needs --data NAME"),
+        ("--epsilons 0 8", 2, "8/255"),
+        ("--attacks pdg", 1, "pgd"),
+        ("--part half", 1, "final"),
+        ("--targets none", 1, "anomalous"),
+    ],
+)
+def test_test_options_that_are_wrong(tested, capsys, words, code, text):
+    assert main(["test", "c", *words.split()]) == code
+    error = capsys.readouterr().err
+    assert text in error and error.count("\n") == 1 and tested == []
+
+
+def test_failed_health_checks_are_printed(capsys, monkeypatch, tested, tmp_path):
+    from robustad.evaluation import Verdict
+
+    verdicts = [
+        Verdict("gradient", False, "it is zero"),
+        Verdict("order", True, "fine"),
+        Verdict("box", None, "not run"),
+    ]
+    result = TestResult(report=tmp_path, results=tmp_path, rows=[], verdicts=verdicts)
+    monkeypatch.setattr(test_module, "test", lambda *_, **__: result)
+    assert main(["test", "c"]) == 0
+    printed = capsys.readouterr().out
+    assert "health check gradient failed: it is zero" in printed.replace("\n", " ") and "fine" not in printed
+
+
+def test_demo(monkeypatch, tested, tmp_path, capsys):
+    calls = []
+    result = TestResult(report=tmp_path / "r.html", results=tmp_path / "r.json", rows=[], verdicts=[])
+    made = demo_module.DemoResult(tmp_path / "checkpoint", result)
+    monkeypatch.setattr(demo_module, "demo", lambda *args, **options: calls.append((args, options)) or made)
+    assert main(["demo", "--max-time", "5m", "--seed", "2", "--run-dir", "d", "--overwrite"]) == 0
+    assert calls == [(("d",), {"max_time": 300.0, "seed": 2, "overwrite": True})]
+    assert "TABLE" in capsys.readouterr().out
+
+
+def test_help_texts_hide_what_the_short_forms_replace(capsys):
+    assert main(["fit", "--help"]) == 0
+    printed = capsys.readouterr().out
+    assert "--data CONFIG" not in printed and "  --epsilon        --training.epsilon" in printed
+    assert fit_verb.build([]).parse(["--data", "mtd"]).data.data == "mtd"
+    assert test_verb.build([]).parse(["c"]).checkpoint == "c"
+
+
+def test_from_images_to_a_report(tmp_path, write_image, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for number in range(12):
+        write_image(tmp_path / f"good/{number}.png", 120 + number, size=(32, 32))
+    for number in range(3):
+        write_image(tmp_path / f"bad/{number}.png", 30 + number, size=(32, 32))
+    tiny = ["--image-size", "32", "--model.backbone", "vit_plain", "--model.top_k", "1", "--training.look_every", "0"]
+    assert main(["fit", "--normal", "good", "--anomalous", "bad", "--run-dir", "run", "--max-steps", "2", *tiny]) == 0
+    words = ["test", "run/checkpoint", "--epsilons", "2/255", "--attacks", "pgd", "--steps", "1", "--no-health"]
+    assert main(words) == 0
+    assert "AUROC" in capsys.readouterr().out
+    assert (tmp_path / "run/test/report.html").exists()
+    assert json.loads((tmp_path / "run/test/results.json").read_text())["rows"]
+    assert main(["predict", "run/checkpoint", "bad", "--out", "scores.csv"]) == 0

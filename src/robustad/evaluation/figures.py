@@ -18,6 +18,8 @@ MATCHED = "matched_AUROC"
 BASELINE, EXACT = "brightness", "exact"
 """Detector and attack name of the baseline's rows; its worst case is computed, not searched."""
 _TOLERANCE = 1 / 255 + 1e-7
+MIN_PAIRS = 30
+"""Fewer pairs of equal brightness than this say nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,8 +105,15 @@ def _image_rows(
         if name == "image_AUROC" and value is not None and num_resamples:
             interval = _interval(scores, evaluation, num_resamples)
         yield Row(**common, metric=name, value=value, reason=reason, interval=interval)
-    value, reason = defined(lambda: matched_auroc(scores, labels, evaluation.brightness, _TOLERANCE).value)
+    value, reason = defined(_matched, scores, evaluation)
     yield Row(**common, metric=MATCHED, value=value, reason=reason)
+
+
+def _matched(scores: NDArray[np.float32], evaluation: Evaluation) -> float:
+    found = matched_auroc(scores, evaluation.labels, evaluation.brightness, _TOLERANCE)
+    if found.num_pairs < MIN_PAIRS:
+        raise ValueError(f"only {found.num_pairs} pairs have the same brightness, at least {MIN_PAIRS} are needed")
+    return found.value
 
 
 def _interval(scores: NDArray[np.float32], evaluation: Evaluation, num_resamples: int) -> tuple[float, float] | None:

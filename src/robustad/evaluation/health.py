@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from robustad._random import torch_generator
 from robustad.attacks import PGD, ScoreObjective, value_and_grad
+from robustad.attacks.projections import per_image_norm
 from robustad.evaluation.random_search import RandomSearch
 from robustad.evaluation.witness import Witness, away, device_of, frozen
 from robustad.metrics import auroc
@@ -177,12 +178,12 @@ def check_finite_differences(patient: Patient) -> tuple[bool | None, str, float 
 def check_monotone_epsilon(patient: Patient) -> tuple[bool | None, str, float | None]:
     """A larger ball never helps the detector."""
     radii = [share * patient.epsilon for share in (0.5, 1, 2)]
-    return _monotone(patient, "ε", [(f"{255 * e:g}/255", PGD(steps=5), e) for e in radii])
+    return _monotone(patient, "ε", [(f"{255 * e:g}/255", PGD(steps=5, keep="last"), e) for e in radii])
 
 
 def check_monotone_steps(patient: Patient) -> tuple[bool | None, str, float | None]:
     """More steps never help the detector."""
-    return _monotone(patient, "steps", [(str(n), PGD(steps=n), patient.epsilon) for n in (1, 3, 10)])
+    return _monotone(patient, "steps", [(str(n), PGD(steps=n, keep="last"), patient.epsilon) for n in (1, 3, 10)])
 
 
 def _monotone(
@@ -201,15 +202,35 @@ def _monotone(
 def check_unbounded(patient: Patient) -> tuple[bool | None, str, float | None]:
     """Allowed to change everything, the attack makes an image score beyond any other test image."""
     count = min(16, len(patient.images))
-    attack = PGD(steps=20, rel_stepsize=0.05)
-    reached = patient.attack(attack, 1.0, count) * away(patient.labels[:count]).to(patient.clean)
-    crossed = []
-    for number in range(count):
-        others = torch.cat([patient.clean[:number], patient.clean[number + 1 :]])
-        sign = -1.0 if patient.labels[number] else 1.0
-        crossed.append(bool(reached[number] >= (others * sign).max()))
-    share = sum(crossed) / count
-    return share >= MIN_CROSSED, f"{share:.0%} of {count} images at ε = 1 (limit {MIN_CROSSED:.0%})", share
+    images, labels = patient.images[:count], patient.labels[:count]
+    sign = away(labels).to(patient.clean)
+    signed = patient.clean * sign[:, None]  # (count, N): all scores, as each of the first images sees them
+    signed[torch.arange(count), torch.arange(count)] = -torch.inf
+    share = float(_crossing(patient, images, labels, signed.amax(dim=1)).float().mean())
+    why = f"{share:.0%} of {count} images score beyond all others at ε = 1 (limit {MIN_CROSSED:.0%})"
+    return share >= MIN_CROSSED, why, share
+
+
+def _crossing(patient: Patient, images: Tensor, labels: Tensor, goal: Tensor, steps: int = 160) -> Tensor:
+    """Which images reach their ``goal`` somewhere in [0, 1].
+
+    Ascent along the normalised gradient with momentum: over long ways signs fill the picture with noise, which by
+    itself looks anomalous.
+    """
+    objective = ScoreObjective(patient.witness.scores, labels)
+    crossed = torch.zeros_like(labels)
+    x, momentum = images.clone(), torch.zeros_like(images)
+    length = 0.0225 * images[0].numel() ** 0.5
+    for step in range(steps):
+        (rest,) = (~crossed).nonzero(as_tuple=True)
+        if len(rest) == 0:
+            break
+        values, gradient = value_and_grad(lambda x, _, rest=rest: objective(x, rest), x[rest])  # type: ignore[misc]
+        crossed[rest] = values >= goal[rest]
+        momentum[rest] = 0.8 * momentum[rest] + gradient / per_image_norm(gradient)
+        ahead = momentum[rest] / per_image_norm(momentum[rest])
+        x[rest] = (x[rest] + length * (1 - step / steps) * ahead).clamp(0, 1)
+    return crossed
 
 
 def check_black_box(patient: Patient) -> tuple[bool | None, str, float | None]:

@@ -36,7 +36,7 @@ class Store:
             return self._memory.get(name)
         path = self.folder / name
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
                 return dict(stored)
         except (OSError, ValueError, EOFError, zipfile.BadZipFile):
             return None

@@ -1,0 +1,157 @@
+import pytest
+import torch
+from evaluation_doubles import ScoreOnly, TinyDetector, made_batch
+from torch import nn
+
+from robustad.evaluation import check_health
+from robustad.evaluation.health import CHECKS
+from robustad.evaluation.random_search import RandomSearch
+
+EPSILON = 15 / 255
+
+
+def smooth(images):
+    """An honest detector: how dark the darkest parts are."""
+    return (8 * (0.5 - images)).flatten(1).logsumexp(dim=1)
+
+
+class RoundedPixels(torch.autograd.Function):
+    """Eight grey levels forward, a straight line backward: a gradient that is not the slope."""
+
+    @staticmethod
+    def forward(ctx, images):
+        return (images * 8).round() / 8
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient
+
+
+class NoisyGradient(torch.autograd.Function):
+    """Shattered: what comes back is noise."""
+
+    @staticmethod
+    def forward(ctx, images):
+        return images.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return torch.randn(gradient.shape, generator=torch.Generator().manual_seed(0))
+
+
+class ShyGradient(torch.autograd.Function):
+    """Right for whole grey levels, hence for the first step; the wrong way round once an attack has moved."""
+
+    @staticmethod
+    def forward(ctx, images):
+        ctx.moved = bool(((images * 255).round() - images * 255).abs().max() > 1e-3)
+        return images.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return -gradient if ctx.moved else gradient
+
+
+def wrapped(images):
+    """Beyond a certain change the score starts again from below."""
+    return torch.remainder(0.6 - images.mean(dim=(1, 2, 3)), 0.2)
+
+
+class Random(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.generator = torch.Generator().manual_seed(0)
+
+    def forward(self, images):
+        return smooth(images) + torch.randn(len(images), generator=self.generator)
+
+
+class Sociable(nn.Module):
+    """Compares images with the rest of their batch."""
+
+    def forward(self, images):
+        scores = smooth(images)
+        return scores - scores.mean()
+
+
+def verdicts(score, names=None, **options):
+    images, labels, _ = made_batch(24)
+    detector = score if isinstance(score, nn.Module) and hasattr(score, "has_maps") else ScoreOnly(score)
+    found = check_health(detector, images, labels, epsilon=EPSILON, **options)
+    return {verdict.name: verdict for verdict in found if names is None or verdict.name in names}
+
+
+def test_honest_detectors_pass_everything():
+    for detector in (smooth, TinyDetector()):
+        found = verdicts(detector)
+        assert list(found) == list(CHECKS)
+        assert all(verdict.passed is True for verdict in found.values()), found
+        assert all(verdict.why for verdict in found.values())
+
+
+@pytest.mark.parametrize(
+    ("score", "name"),
+    [
+        (Random(), "Repeatable score"),
+        (Sociable(), "Repeatable score"),
+        (lambda x: smooth(x.detach()) + 0 * x.sum(dim=(1, 2, 3)), "Gradient is there"),
+        (lambda x: smooth(RoundedPixels.apply(x)), "Gradient is right"),
+        (wrapped, "More ε, more harm"),
+        (lambda x: smooth(NoisyGradient.apply(x)), "Unbounded attack wins"),
+        (lambda x: smooth(NoisyGradient.apply(x)), "Black box not stronger"),
+        (lambda x: -ShyGradient.apply(x).mean(dim=(1, 2, 3)), "More steps, more harm"),
+    ],
+)
+def test_each_check_catches_its_defect(score, name):
+    assert verdicts(score, {name})[name].passed is False
+
+
+def test_a_cut_gradient_is_a_verdict_not_a_crash():
+    found = verdicts(lambda x: smooth(x.detach()))
+    assert found["Gradient is there"].passed is False
+    assert "no gradient" in found["Gradient is there"].why
+
+
+def test_other_errors_are_not_swallowed():
+    def broken(images):
+        if torch.is_grad_enabled():
+            raise RuntimeError("out of memory")
+        return smooth(images)
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        verdicts(broken)
+
+
+def test_one_class_only_leaves_the_curves_open():
+    images, labels, _ = made_batch(24)
+    found = {v.name: v for v in check_health(ScoreOnly(smooth), images[~labels], labels[~labels], epsilon=EPSILON)}
+    assert found["More ε, more harm"].passed is None and found["More steps, more harm"].passed is None
+    assert found["Gradient is right"].passed is True
+
+
+def test_the_same_seed_gives_the_same_verdicts_and_the_detector_is_left_alone():
+    detector = TinyDetector().train()
+    assert verdicts(detector, seed=4) == verdicts(detector, seed=4)
+    assert detector.training and all(parameter.requires_grad for parameter in detector.parameters())
+
+
+def test_progress_names_each_check():
+    names = []
+    verdicts(smooth, on_check=names.append)
+    assert names == list(CHECKS)
+
+
+def test_random_search_stays_in_the_ball_and_improves():
+    images, _, _ = made_batch(6)
+    found, values = RandomSearch(queries=60)(smooth, images, epsilon=EPSILON)
+    assert (found - images).abs().max() <= EPSILON + 1e-6 and found.min() >= 0 and found.max() <= 1
+    torch.testing.assert_close(smooth(found), values)
+    assert (values > smooth(images)).all()
+    again, _ = RandomSearch(queries=60)(smooth, images, epsilon=EPSILON)
+    assert torch.equal(found, again)
+    assert (RandomSearch(queries=5)(smooth, images, epsilon=EPSILON)[1] <= values).all()
+
+
+def test_random_search_refuses_nonsense():
+    with pytest.raises(ValueError, match="`queries`"):
+        RandomSearch(queries=1)

@@ -1,0 +1,160 @@
+import pytest
+import torch
+from evaluation_doubles import PATCH, ScoreOnly, TinyDetector, made_batch
+
+from robustad.attacks import PGD
+from robustad.detectors import PatchGuard, PatchGuardConfig
+from robustad.evaluation import GOALS, SUITE, Batch, Plan, Run, Scene, Suite, worst_case
+from robustad.evaluation.ensemble import Attacked
+from robustad.evaluation.witness import Judged, Witness, frozen
+from robustad.ops.patches import patch_labels
+
+EPSILON = 8 / 255
+
+
+def scene(detector=None, other=None, count=16):
+    images, labels, masks = made_batch(count)
+    detector = detector or TinyDetector().eval()
+    patches = patch_labels(masks, PATCH) if hasattr(detector, "patch_logits") else None
+    return images, Scene(Witness(detector), labels, masks, patches, other)
+
+
+def only(suite, name, detector=None, **options):
+    (plan,) = suite.plans(detector or TinyDetector(), **options)
+    assert plan.name == name
+    return plan
+
+
+@pytest.mark.parametrize("name", SUITE)
+def test_every_attack_stays_in_the_ball_and_moves_its_goal(name):
+    images, where = scene(other=Witness(TinyDetector(1).eval()))
+    plan = only(Suite(attacks=(name,), steps=3, strong_steps=3), name, has_other=True)
+    result = Batch(where, images).attacked(plan, EPSILON)
+    assert (result.images - images).abs().max() <= EPSILON + 1e-6
+    assert result.images.min() >= 0 and result.images.max() <= 1
+    torch.testing.assert_close(result.scores, where.detector(result.images).scores)
+    goal = GOALS[plan.runs[0].goal].build(where)
+    index = torch.arange(len(images))
+    assert (goal(result.images, index) > goal(images, index)).float().mean() > 0.9
+
+
+@pytest.mark.parametrize("name", SUITE)
+def test_results_do_not_depend_on_the_batch(name):
+    images, where = scene(other=Witness(TinyDetector(1).eval()))
+    plan = only(Suite(attacks=(name,), steps=3, strong_steps=3), name, has_other=True)
+    whole = Batch(where, images, seed=5).attacked(plan, EPSILON).scores
+    parts = []
+    for part in (slice(0, 3), slice(3, 16)):
+        small = where._replace(labels=where.labels[part], masks=where.masks[part], patch_masks=where.patch_masks[part])
+        parts.append(Batch(small, images[part], seed=5).attacked(plan, EPSILON).scores)
+    torch.testing.assert_close(torch.cat(parts), whole)
+
+
+def test_ensemble_is_at_least_as_strong_as_each_member_and_as_no_attack():
+    images, where = scene(other=Witness(TinyDetector(1).eval()))
+    suite = Suite(attacks=("ensemble",), strong_steps=4)
+    plan = only(suite, "ensemble", has_other=True)
+    assert [run.goal for run in plan.runs] == ["published", "score", "lse", "top10", "transfer"]
+    assert {run.attack for run in plan.runs} == {PGD(steps=4, restarts=2)}
+    batch = Batch(where, images)
+    worst = batch.attacked(plan, EPSILON).scores
+    sign = torch.where(where.labels, -1.0, 1.0)
+    for other in (batch.clean, *(batch.run(run, EPSILON) for run in plan.runs)):
+        assert (worst * sign >= other.scores * sign).all()
+    assert worst.tolist() != batch.run(plan.runs[1], EPSILON).scores.tolist()  # no member alone is it
+
+
+def test_worst_case_takes_the_high_side_of_normal_and_the_low_side_of_anomalous_images():
+    labels = torch.tensor([False, True])
+    first = Attacked(torch.zeros(2, 3, 1, 1), torch.tensor([1.0, 1.0]), torch.zeros(2, 1, 1))
+    second = Attacked(torch.ones(2, 3, 1, 1), torch.tensor([2.0, 2.0]), torch.ones(2, 1, 1))
+    worst = worst_case([first, second], labels)
+    assert worst.scores.tolist() == [2.0, 1.0]
+    assert worst.images[:, 0, 0, 0].tolist() == [1.0, 0.0]
+    assert worst.maps[:, 0, 0].tolist() == [1.0, 0.0]
+
+
+@pytest.mark.parametrize("targets", ["anomalous", "normal"])
+def test_only_the_targets_are_attacked(targets):
+    images, where = scene()
+    plan = only(Suite(attacks=("pgd",), targets=targets, steps=2), "pgd")
+    result = Batch(where, images, targets=targets).attacked(plan, EPSILON).images
+    changed = (result != images).flatten(1).any(dim=1)
+    assert torch.equal(changed, where.labels if targets == "anomalous" else ~where.labels)
+
+
+def test_judged_keeps_the_worst_reported_score_of_all_that_the_attack_saw():
+    images, where = scene()
+    seen = []
+    objective = GOALS["lse"].build(where)
+    judged = Judged(objective, where.detector, where.labels, images)
+
+    def spy(x, index):
+        seen.append(where.detector.scores(x).detach())
+        return judged(x, index)
+
+    PGD(steps=4, restarts=2)(spy, images, epsilon=EPSILON, generator=torch.Generator().manual_seed(0))
+    sign = torch.where(where.labels, -1.0, 1.0)
+    best = (torch.stack(seen) * sign).amax(0)
+    torch.testing.assert_close(where.detector.scores(judged.images) * sign, best)
+
+
+def test_runs_that_two_attacks_share_are_made_once():
+    images, where = scene()
+    adaptive, ensemble = Suite(attacks=("adaptive-pgd", "ensemble")).plans(TinyDetector())
+    assert adaptive.runs[0] in ensemble.runs
+    batch = Batch(where, images)
+    assert batch.run(adaptive.runs[0], EPSILON) is batch.run(ensemble.runs[1], EPSILON)
+
+
+def test_members_that_a_detector_does_not_allow_are_skipped_and_named():
+    plain = ScoreOnly(lambda x: x.mean(dim=(1, 2, 3)))
+    suite = Suite(attacks=("ensemble", "map-pgd", "published-pgd"))
+    ensemble, maps, published = suite.plans(plain)
+    assert [run.goal for run in ensemble.runs] == ["score"]
+    assert dict(ensemble.skipped)["lse"] == "the detector has no patch logits"
+    assert maps.runs == () and dict(maps.skipped) == {"map": "the detector has no anomaly maps"}
+    assert published.runs == ()
+
+
+def test_plain_attacks_are_the_published_protocol():
+    assert SUITE["published-pgd"](Suite()) == (Run(goal="published", attack=PGD.published(steps=10)),)
+    assert SUITE["pgd"](Suite()) == (Run(goal="score", attack=PGD(steps=10, keep="last")),)
+
+
+def test_maps_are_attacked_by_default_only_where_there_are_masks():
+    names = [plan.name for plan in Suite().plans(TinyDetector(), has_masks=True)]
+    assert names == ["published-pgd", "pgd", "adaptive-pgd", "ensemble", "map-pgd"]
+    assert [plan.name for plan in Suite().plans(TinyDetector(), has_masks=False)] == names[:-1]
+
+
+def test_bad_suites_are_refused():
+    with pytest.raises(ValueError, match="did you mean 'ensemble'"):
+        Suite(attacks=("ensembel",))
+    with pytest.raises(ValueError, match="`targets`"):
+        Suite(targets="nobody")
+    with pytest.raises(ValueError, match="needs another detector"):
+        Suite(attacks=("transfer",)).plans(TinyDetector())
+
+
+def test_the_short_way_to_a_score_is_the_reported_score():
+    config = PatchGuardConfig(image_size=32)
+    detector = PatchGuard(config).eval()
+    images = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(Witness(detector).scores(images), detector(images).scores)
+
+
+def test_frozen_puts_everything_back():
+    detector = TinyDetector().train()
+    detector.head.eval()
+    detector.conv.weight.requires_grad_(False)
+    with frozen(detector, None):
+        assert not detector.training and not detector.conv.training
+        assert not any(parameter.requires_grad for parameter in detector.parameters())
+    assert detector.training and detector.conv.training and not detector.head.training
+    assert not detector.conv.weight.requires_grad and detector.conv.bias.requires_grad
+
+
+def test_plan_without_runs_is_not_a_worst_case():
+    assert not Plan(name="pgd", runs=()).worst_of

@@ -1,0 +1,245 @@
+import numpy as np
+import pytest
+import torch
+from evaluation_doubles import ScoreOnly, TinyDetector, made_dataset
+
+from robustad.attacks import PGD, ScoreObjective
+from robustad.data import ImageDataset
+from robustad.evaluation import (
+    BASELINE,
+    MATCHED,
+    Store,
+    Subject,
+    Suite,
+    evaluate,
+    evaluation_details,
+    evaluation_rows,
+    select,
+)
+from robustad.metrics import auroc, matched_auroc, pixel_auroc
+
+SUITE = Suite(steps=2, strong_steps=2)
+RADII = [4 / 255, 8 / 255]
+SUBJECT = Subject(detector="tiny", recipe="default", data="made", split="dev", seed=3)
+
+
+def keep(scores, labels):
+    return [0, 1, 9]
+
+
+def run(dataset, detector=None, suite=SUITE, **options):
+    detector = detector or TinyDetector()
+    return evaluate(detector, dataset, suite, epsilons=RADII, show_progress=False, **options)
+
+
+@pytest.fixture(scope="module")
+def marked(tmp_path_factory):
+    return made_dataset(tmp_path_factory.mktemp("marked"))
+
+
+@pytest.fixture(scope="module")
+def unmarked(tmp_path_factory):
+    return made_dataset(tmp_path_factory.mktemp("unmarked"), masks=False)
+
+
+@pytest.fixture(scope="module")
+def evaluation(marked):
+    return run(marked, keep=keep)
+
+
+def test_cells_are_clean_first_then_every_attack_at_every_radius(evaluation):
+    names = ["published-pgd", "pgd", "adaptive-pgd", "ensemble", "map-pgd"]
+    expected = [("none", 0.0)] + [(name, radius) for radius in RADII for name in names]
+    assert [(cell.attack, cell.epsilon) for cell in evaluation.cells] == expected
+    assert evaluation.cell("pgd", 4 / 255).steps == 2 and evaluation.cell("ensemble", 4 / 255).steps is None
+
+
+def test_scores_are_the_detectors(evaluation, marked):
+    detector = TinyDetector().eval()
+    images = torch.stack([item["image"] for item in marked]).float() / 255
+    clean = detector(images).scores.detach()
+    np.testing.assert_allclose(evaluation.clean.scores, clean, atol=1e-6)
+    attack = PGD(steps=2, keep="last")
+    moved = attack(
+        ScoreObjective(lambda x: detector(x).scores, torch.tensor(evaluation.labels)), images, epsilon=8 / 255
+    )
+    np.testing.assert_allclose(evaluation.cell("pgd", 8 / 255).scores, detector(moved).scores.detach(), atol=1e-6)
+
+
+def test_views_show_the_attacked_image_and_its_map(evaluation, marked):
+    cell = evaluation.cell("ensemble", 8 / 255)
+    assert sorted(cell.views) == sorted(evaluation.masks) == [0, 1, 9]
+    clean = evaluation.clean.views[9].image
+    np.testing.assert_array_equal(clean, marked[9]["image"].permute(1, 2, 0))
+    change = np.abs(cell.views[9].image.astype(int) - clean)
+    assert 0 < change.max() <= 8
+    assert cell.views[9].anomaly_map.shape == (16, 16)
+    assert not np.array_equal(cell.views[9].anomaly_map, evaluation.clean.views[9].anomaly_map)
+    assert not evaluation.masks[0].any() and evaluation.masks[9].any()
+
+
+@pytest.mark.parametrize("batch_size", [1, 5])
+def test_batch_size_changes_nothing(evaluation, marked, batch_size):
+    other = run(marked, keep=keep, batch_size=batch_size)
+    for one, two in zip(evaluation.cells, other.cells, strict=True):
+        np.testing.assert_allclose(one.scores, two.scores, atol=1e-5)
+        assert one.pixel["AUPRO"][0] == pytest.approx(two.pixel["AUPRO"][0], abs=1e-3)  # rounding orders equal values
+
+
+def test_the_seed_decides_random_starts(evaluation, marked):
+    again, other = run(marked, seed=0), run(marked, seed=1)
+    radius = 8 / 255
+    np.testing.assert_array_equal(again.cell("ensemble", radius).scores, evaluation.cell("ensemble", radius).scores)
+    assert not np.array_equal(other.cell("map-pgd", radius).scores, evaluation.cell("map-pgd", radius).scores)
+    np.testing.assert_array_equal(other.cell("pgd", radius).scores, evaluation.cell("pgd", radius).scores)
+
+
+def test_pixel_metrics_leave_out_images_without_ground_truth(marked, tmp_path):
+    samples = [sample._replace(mask_path=None) if i == 1 else sample for i, sample in enumerate(marked.samples)]
+    evaluation = run(ImageDataset(samples, 16))
+    assert evaluation.has_mask.sum() == 15
+    known = [i for i in range(16) if i != 1]
+    images = torch.stack([item["image"] for item in marked]).float() / 255
+    maps = TinyDetector()(images).anomaly_maps.detach()[known]
+    truth = torch.stack([marked[i]["mask"] for i in known])
+    assert evaluation.clean.pixel["pixel_AUROC"][0] == pytest.approx(pixel_auroc(maps, truth))
+
+
+def test_without_masks_there_are_maps_to_look_at_but_no_pixel_metrics(unmarked):
+    evaluation = run(unmarked, keep=keep)
+    assert all(cell.pixel == {} for cell in evaluation.cells)
+    assert evaluation.clean.views[9].anomaly_map is not None
+    assert evaluation.masks[9] is None and evaluation.masks[0] is not None
+    assert evaluation.cell("map-pgd", 4 / 255) is None
+
+
+def test_a_detector_without_maps_has_no_pixel_metrics(marked):
+    evaluation = run(marked, ScoreOnly(lambda x: -x.mean(dim=(1, 2, 3))), keep=keep)
+    assert [cell.attack for cell in evaluation.cells[1:4]] == ["pgd", "adaptive-pgd", "ensemble"]
+    assert all(cell.pixel == {} for cell in evaluation.cells)
+    assert evaluation.clean.views[0].anomaly_map is None
+
+
+def test_an_interrupted_evaluation_continues(marked, tmp_path, evaluation):
+    class Interrupted(TinyDetector):
+        calls = 0
+        limit = 60
+
+        def patch_logits(self, images):
+            type(self).calls += 1
+            if self.calls > self.limit:
+                raise KeyboardInterrupt
+            return super().patch_logits(images)
+
+    store = Store(tmp_path / "cells", context="weights")
+    with pytest.raises(KeyboardInterrupt):
+        run(marked, Interrupted(), keep=keep, store=store, batch_size=4)
+    assert list((tmp_path / "cells").glob("*.npz"))
+    Interrupted.calls, Interrupted.limit = 0, 10**9
+    rest = run(marked, Interrupted(), keep=keep, store=Store(tmp_path / "cells", context="weights"), batch_size=4)
+    resumed, Interrupted.calls = Interrupted.calls, 0
+    run(marked, Interrupted(), keep=keep, batch_size=4)
+    assert resumed < Interrupted.calls
+    for one, two in zip(evaluation.cells, rest.cells, strict=True):
+        np.testing.assert_allclose(one.scores, two.scores, atol=1e-5)
+
+
+def test_a_store_never_mixes_contexts_and_survives_damage(tmp_path):
+    store = Store(tmp_path, context="a")
+    store.put({"scores": np.arange(3.0)}, "clean", range(3))
+    assert Store(tmp_path, context="b").get("clean", range(3)) is None
+    np.testing.assert_array_equal(Store(tmp_path, context="a").get("clean", range(3))["scores"], np.arange(3.0))
+    next(tmp_path.glob("*.npz")).write_bytes(b"PK\x03\x04 cut off")
+    assert store.get("clean", range(3)) is None
+    store.clear()
+    assert not tmp_path.exists()
+
+
+def test_rows_hold_the_metrics_of_the_scores(evaluation):
+    rows = evaluation_rows(evaluation, SUBJECT, num_resamples=50)
+    (row,) = select(rows, detector="tiny", attack="ensemble", epsilon=8 / 255, metric="image_AUROC")
+    assert row.value == auroc(evaluation.cell("ensemble", 8 / 255).scores, evaluation.labels)
+    assert row.interval[0] <= row.value <= row.interval[1]
+    assert (row.data, row.split, row.seed, row.norm, row.targets) == ("made", "dev", 3, "linf", "both")
+    metrics = {row.metric for row in select(rows, detector="tiny", attack="none")}
+    assert metrics == {
+        "image_AUROC", "image_AUPR", "image_F1Max", MATCHED, "pixel_AUROC", "pixel_AUPR", "AUPRO"
+    }  # fmt: skip
+    (row,) = select(rows, detector="tiny", attack="none", metric="pixel_AUROC")
+    assert row.value == evaluation.clean.pixel["pixel_AUROC"][0]
+
+
+def test_baseline_rows_are_the_exact_worst_case(evaluation, marked):
+    rows = evaluation_rows(evaluation, SUBJECT, num_resamples=0)
+    brightness = torch.stack([item["image"] for item in marked]).float().mean(dim=(1, 2, 3)).numpy() / 255
+    (clean,) = select(rows, detector=BASELINE, attack="none", metric="image_AUROC")
+    (worst,) = select(rows, detector=BASELINE, attack="exact", epsilon=8 / 255, metric="image_AUROC")
+    shifted = brightness + np.where(evaluation.labels, 8 / 255, -8 / 255)  # no made image is near 0 or 1
+    assert clean.value == auroc(-brightness, evaluation.labels)
+    assert worst.value == auroc(-shifted, evaluation.labels)
+    assert worst.value < clean.value
+
+
+@pytest.mark.parametrize("targets", ["anomalous", "normal"])
+def test_the_baseline_is_attacked_where_the_detector_is(marked, targets):
+    evaluation = run(marked, suite=Suite(attacks=("pgd",), steps=1, targets=targets))
+    rows = evaluation_rows(evaluation, SUBJECT, num_resamples=0)
+    hit = evaluation.labels if targets == "anomalous" else ~evaluation.labels
+    shifted = evaluation.brightness + hit * np.where(evaluation.labels, 8 / 255, -8 / 255)
+    (row,) = select(rows, detector=BASELINE, attack="exact", epsilon=8 / 255, metric="image_AUROC")
+    assert row.value == pytest.approx(auroc(-shifted, evaluation.labels))
+    assert row.targets == targets
+
+
+def test_too_few_pairs_of_equal_brightness_are_no_figure(evaluation):
+    rows = evaluation_rows(evaluation, SUBJECT, num_resamples=0)
+    (row,) = select(rows, detector="tiny", attack="none", metric=MATCHED)
+    assert row.value is None and "pair" in row.reason
+
+
+def test_matched_figure_with_enough_pairs(tmp_path):
+    dataset = made_dataset(tmp_path, 60)
+    bright = ScoreOnly(lambda x: -x.mean(dim=(1, 2, 3)) + x[:, 0, 3, 3] / 10)
+    evaluation = run(dataset, bright, suite=Suite(attacks=("pgd",), steps=1))
+    rng = np.random.default_rng(0)
+    object.__setattr__(evaluation, "brightness", rng.uniform(0.4, 0.42, 60).astype(np.float32))
+    (row,) = select(
+        evaluation_rows(evaluation, SUBJECT, num_resamples=0), detector="tiny", attack="none", metric=MATCHED
+    )
+    expected = matched_auroc(evaluation.clean.scores, evaluation.labels, evaluation.brightness, 1 / 255 + 1e-7)
+    assert row.value == expected.value and expected.num_pairs > 100
+
+
+def test_one_class_only_is_undefined_with_a_reason(marked):
+    dataset = ImageDataset([sample for sample in marked.samples if not sample.label], 16)
+    evaluation = run(dataset, suite=Suite(attacks=("ensemble",), strong_steps=1))
+    rows = evaluation_rows(evaluation, SUBJECT)
+    assert rows and all(row.value is None and row.reason for row in rows)
+
+
+def test_details_say_what_the_ensemble_consisted_of(evaluation):
+    details = evaluation_details(evaluation)
+    assert (details["num_normal"], details["num_anomalous"], details["num_with_mask"]) == (8, 8, 8)
+    assert details["num_groups"] == 8
+    attack = details["attacks"]["ensemble"]
+    assert [run["goal"] for run in attack["runs"]] == ["published", "score", "lse", "top10"]
+    assert attack["skipped"] == {"transfer": "no other detector was given"}
+    member = details["members"][0]["runs"]["score, 2 steps x 2"]
+    assert member["image_AUROC"] == auroc(
+        evaluation.cell("ensemble", 4 / 255).members["score, 2 steps x 2"], evaluation.labels
+    )
+
+
+def test_nothing_to_test_and_bad_radii_are_errors(marked):
+    with pytest.raises(ValueError, match="no test image"):
+        run(ImageDataset([], 16))
+    with pytest.raises(ValueError, match="pass 8/255"):
+        evaluate(TinyDetector(), marked, SUITE, epsilons=[8], show_progress=False)
+
+
+def test_the_detector_is_left_as_it_was_and_nobody_touches_global_randomness(marked):
+    detector = TinyDetector().train()
+    state = torch.get_rng_state()
+    run(marked, detector, suite=Suite(attacks=("ensemble",), strong_steps=1))
+    assert detector.training and all(p.requires_grad and p.grad is None for p in detector.parameters())
+    assert torch.equal(torch.get_rng_state(), state)

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from reasons import REASONS
 from result_tables import BLANK, markdown
 
 from robustad.cli.verbs import VERBS
@@ -15,8 +16,6 @@ from robustad.evaluation.health import CHECKS
 from robustad.training import RECIPES, Recipe
 from robustad.workflows.download import offers
 
-_SAME = ("max_time", "max_steps", "max_epochs")  # how long: always shown
-
 
 def commands() -> str:
     """The commands."""
@@ -24,14 +23,17 @@ def commands() -> str:
 
 
 def recipes() -> str:
-    """Every option in which the default recipe differs from the published one."""
+    """Every option in which the default recipe differs from the published one, and why.
+
+    Raises:
+        SystemExit: If nobody wrote down the reason.
+    """
     published, default = (_flat(RECIPES[name]()) for name in ("published", "default"))
-    rows = [
-        [f"`{name}`", _value(name, value), _value(name, default[name])]
-        for name, value in published.items()
-        if value != default[name] or name.rpartition(".")[2] in _SAME
-    ]
-    return markdown(["option", "`--recipe published`", "`--recipe default`"], rows)
+    differing = [name for name, value in published.items() if value != default[name]]
+    if silent := [name for name in differing if name not in REASONS]:
+        raise SystemExit(f"tools/reasons.py gives no reason for {', '.join(silent)}")
+    cells = [[f"`{n}`", _value(n, published[n]), _value(n, default[n]), REASONS[n]] for n in differing]
+    return markdown(["option", "published", "default", "why"], cells)
 
 
 def datasets() -> str:

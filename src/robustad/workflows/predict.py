@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -175,11 +176,16 @@ class _Overlays:
         if self.scale is None and maps:
             self.scale = map_scale(self._checkpoint, maps)
             write_json(self.folder / _SCALE_FILE, {"map_range": list(self.scale)})  # a resumed run goes on with it
-        for scored in batch:
-            if scored.anomaly_map is not None and scored.picture is not None and self.scale is not None:
-                assert scored.picture.shown is not None
-                picture = draw_overlay(scored.picture.shown, scored.anomaly_map, self.scale)
-                write_png(output_path(self.folder, scored.source.name, ".overlay.png"), picture)
+        with ThreadPoolExecutor() as pool:  # colouring and compressing take longer than the model
+            for _ in pool.map(self._draw_one, batch):
+                pass
+
+    def _draw_one(self, scored: Scored) -> None:
+        if self.folder is None or self.scale is None or scored.anomaly_map is None:
+            return
+        assert scored.picture is not None and scored.picture.shown is not None
+        picture = draw_overlay(scored.picture.shown, scored.anomaly_map, self.scale)
+        write_png(output_path(self.folder, scored.source.name, ".overlay.png"), picture)
 
 
 @dataclass

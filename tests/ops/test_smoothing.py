@@ -45,3 +45,16 @@ def test_maps_do_not_mix():
 def test_gradients_pass_through():
     x = maps(1, 5, 6).requires_grad_(True)
     assert torch.autograd.gradcheck(lambda m: gaussian_smooth(m, sigma=1.5, radius=3), (x,))
+
+
+def test_autocast_does_not_round():
+    x = maps(2, 20, 20, dtype=torch.float32)
+    wanted = gaussian_smooth(x, sigma=2.0, radius=5)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(gaussian_smooth(x, sigma=2.0, radius=5), wanted)
+
+
+@pytest.mark.parametrize("options", [{"sigma": -1.0, "radius": 2}, {"sigma": 1.0, "radius": -2}])
+def test_negative_sizes_are_refused(options):
+    with pytest.raises(ValueError, match="must be at least 0"):
+        gaussian_smooth(maps(1, 4, 4), **options)

@@ -27,6 +27,9 @@ def gaussian_smooth(maps: Tensor, *, sigma: float, radius: int) -> Tensor:
     check_at_least("radius", radius, 0)
     if sigma == 0:
         return maps
+    if torch.is_autocast_enabled(maps.device.type):  # autocast would round maps to eight bits and make ties
+        with torch.autocast(maps.device.type, enabled=False):
+            return gaussian_smooth(maps, sigma=sigma, radius=radius)
     taps = torch.arange(-radius, radius + 1, dtype=torch.float64)
     kernel = torch.exp(-0.5 * (taps / sigma) ** 2)
     kernel = (kernel / kernel.sum()).to(maps.dtype).to(maps.device)

@@ -22,7 +22,7 @@ def test_rows_come_back_and_removal_leaves_nothing(tmp_path):
     assert list(path.parent.iterdir()) == []
 
 
-@pytest.mark.parametrize("tail", [b"", b'{"path": "3.p', b"\x00\x00\x00", b"[1]\n"])
+@pytest.mark.parametrize("tail", [b"", b'{"path": "3.p', b"\x00\x00\x00", b"[1]\n", b"x" * 500])
 def test_resuming_drops_a_line_that_was_cut_off(tmp_path, tail):
     path = tmp_path / "j"
     fill(path, 3)

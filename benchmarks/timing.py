@@ -1,4 +1,8 @@
-"""Paired timing: two rivals take turns, so that whatever else the machine does hits both."""
+"""Paired timing: two rivals take turns, so that whatever else the machine does hits both.
+
+Seconds are CPU seconds of this process, which on one thread are wall seconds of an idle machine: work of others that
+pushes this process off the processor is not counted.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +18,8 @@ class Pair(NamedTuple):
     """Two rivals over the same rounds.
 
     Attributes:
-        baseline: Median seconds of the one to beat.
-        ours: Median seconds of ours.
+        baseline: Median CPU seconds of the one to beat.
+        ours: Median CPU seconds of ours.
         ratio: Median of the rounds' own ratios, which a slow moment of the machine hardly moves.
     """
 
@@ -24,7 +28,7 @@ class Pair(NamedTuple):
     ratio: float
 
     def row(self, claim: str, *, per: float, unit: str) -> BenchmarkRow:
-        """The result as work per second: ``per`` units of work are done in each round."""
+        """The result as work per CPU second: ``per`` units of work are done in each round."""
         figures = (round(per / self.baseline, 4), round(per / self.ours, 4))
         return BenchmarkRow(claim=claim, baseline=figures[0], ours=figures[1], unit=unit, ratio=round(self.ratio, 3))
 
@@ -41,6 +45,6 @@ def alternate(baseline: Callable[[], object], ours: Callable[[], object], *, rou
 
 
 def _seconds(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
+    start = time.process_time()
     call()
-    return time.perf_counter() - start
+    return time.process_time() - start

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -20,7 +20,6 @@ from robustad.data.partition import PARTS, Part, choose_part
 from robustad.detectors import Checkpoint, load_checkpoint
 from robustad.errors import LayoutError
 from robustad.evaluation import (
-    Evaluation,
     Results,
     Row,
     Store,
@@ -325,8 +324,8 @@ def _command(checkpoint: str | Path, data: DataConfig, config: TestConfig, out: 
     words = ["robustad", "test", str(checkpoint)]
     given = {name: value for name, value in data.to_dict().items() if value not in (None, False)}
     for name, value in given.items():
-        words += [f"--{name.replace('_', '-')}", str(value)]
-    plain, default = asdict(config), asdict(replace(TestConfig()))
+        words += _option(name, value)
+    plain, default = asdict(config), asdict(TestConfig())
     for name, value in plain.items():
         if value != default[name]:
             words += _option(name, value)
@@ -347,6 +346,3 @@ def console_table(rows: Iterable[Row]) -> Table:
     from robustad.workflows._console import table
 
     return table(rows)
-
-
-__all__ = ["Evaluation", "TestConfig", "TestResult", "console_table", "test"]

@@ -1,0 +1,227 @@
+import json
+import shlex
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from robustad.detectors import load_checkpoint, save_checkpoint
+from robustad.errors import CheckpointError, LayoutError
+from robustad.evaluation import Results, select
+from robustad.reporting import Report
+from robustad.workflows._data import DataConfig
+from robustad.workflows.test import TestConfig, console_table, test
+
+QUICK = TestConfig(epsilons=(8 / 255,), steps=1, strong_steps=1, restarts=1, health=False)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Forty normal images and twelve with a dark square; the first anomalous one has no mask."""
+    base = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    for kind, count in (("masks", 0), ("normal", 40), ("anomalous", 12)):
+        (base / kind).mkdir()
+        for index in range(count):
+            pixels = rng.integers(110, 150, (32, 32, 3)).astype(np.uint8)
+            if kind == "anomalous":
+                mask = np.zeros((32, 32), np.uint8)
+                mask[4 + index : 14 + index, 5:16] = 255
+                pixels[mask > 0] //= 2
+                if index:
+                    Image.fromarray(mask).save(base / "masks" / f"{index:02}.png")
+            Image.fromarray(pixels).save(base / kind / f"{index:02}.png")
+    return base
+
+
+@pytest.fixture(scope="module")
+def data(folder):
+    return DataConfig(normal=folder / "normal", anomalous=folder / "anomalous", masks=folder / "masks")
+
+
+@pytest.fixture(scope="module")
+def tested(checkpoints, data, tmp_path_factory):
+    out = tmp_path_factory.mktemp("tested") / "out"
+    return test(checkpoints["calibrated"], data, TestConfig(epsilons=(4 / 255, 8 / 255), steps=1, strong_steps=1), out)
+
+
+@pytest.fixture
+def plain_report(monkeypatch):
+    """For tests that look at the figures only: drawing takes longer than measuring."""
+    monkeypatch.setattr("robustad.workflows.test.build_report", lambda findings, results: Report(title="plain"))
+
+
+def test_writes_results_and_report(tested, folder):
+    results = Results.read(tested.results)
+    assert list(results.rows) == tested.rows
+    assert results.details["num_anomalous"] == 12 and results.details["num_normal"] == 8
+    assert results.details["num_with_mask"] == 11
+    assert [check["name"] for check in results.details["health"]] == [verdict.name for verdict in tested.verdicts]
+    page = tested.report.read_text()
+    for text in (
+        "PatchGuard on folder",
+        "ensemble",
+        "map-pgd",
+        "brightness, exact",
+        "Health checks",
+        "anomalous/",
+        "AUPRO",
+    ):
+        assert text in page, text
+    assert "not calibrated" not in page
+    assert sorted(path.name for path in tested.report.parent.iterdir()) == ["report.html", "results.json"]
+
+
+def test_rows_cover_every_attack_radius_and_metric(tested):
+    attacked = select(tested.rows, detector="patchguard", epsilon=8 / 255)
+    assert {row.attack for row in attacked} == {"published-pgd", "pgd", "adaptive-pgd", "ensemble", "map-pgd"}
+    assert all(row.value is not None for row in attacked if row.metric != "matched_AUROC")
+    values = {row.attack: row.value for row in attacked if row.metric == "image_AUROC"}
+    assert values["ensemble"] == min(values.values())
+    (pixel,) = select(tested.rows, detector="patchguard", attack="map-pgd", epsilon=8 / 255, metric="pixel_AUROC")
+    (clean,) = select(tested.rows, detector="patchguard", attack="none", metric="pixel_AUROC")
+    assert pixel.value < clean.value
+    assert {row.data for row in tested.rows} == {"folder"} and {row.split for row in tested.rows} == {"all"}
+
+
+def test_console_table_has_a_line_per_attack(tested):
+    from rich.console import Console
+
+    console = Console(width=140, record=True, file=open("/dev/null", "w"))  # noqa: PTH123, SIM115
+    console.print(console_table(tested.rows))
+    console.file.close()
+    text = console.export_text()
+    assert "ensemble" in text and "8/255" in text and "brightness, exact" in text and "clean" in text
+
+
+def test_a_detector_without_maps_gets_a_report_without_maps(checkpoints, data, tmp_path):
+    result = test(checkpoints["brightness"], data, QUICK, tmp_path)
+    assert {row.metric for row in result.rows} == {"image_AUROC", "image_AUPR", "image_F1Max", "matched_AUROC"}
+    assert {row.detector for row in result.rows} == {"brightness"}
+    page = result.report.read_text()
+    assert "the detector has no patch logits" in page and "map under attack" not in page
+    assert "AUPRO" not in page.split("<h2")[2]
+
+
+def test_normal_images_alone_are_reported_without_figures(checkpoints, folder, tmp_path):
+    result = test(checkpoints["maps"], DataConfig(normal=folder / "normal"), QUICK, tmp_path)
+    assert all(row.value is None and row.reason for row in result.rows)
+    assert "All test images are normal" in result.report.read_text()
+
+
+def test_without_data_the_training_data_are_used_and_their_normals_left_out(checkpoints, data, tmp_path, monkeypatch):
+    detector = load_checkpoint(checkpoints["maps"]).detector
+    info = {"data": data.to_dict(), "seed": 7, "recipe": "default"}
+    checkpoint = save_checkpoint(tmp_path / "run" / "checkpoint", detector, info=info)
+    (tmp_path / "run" / "log.jsonl").write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "loss": 1.5}\n')
+    result = test(checkpoint, None, QUICK, tmp_path / "out")
+    row = result.rows[0]
+    assert (row.seed, row.recipe) == (7, "default")
+    assert "look” figures" in result.report.read_text()
+    from robustad.workflows._data import fingerprint, load_split
+
+    monkeypatch.setattr("robustad.workflows.test.build_report", lambda findings, results: Report(title="plain"))
+    details = json.loads(result.results.read_text())["details"]
+    assert details["training_images_unchanged"] is False  # no fingerprint was stored
+    info["fingerprint"] = fingerprint(load_split(data, seed=7).train)
+    checkpoint = save_checkpoint(tmp_path / "run" / "checkpoint", detector, info=info)
+    result = test(checkpoint, None, QUICK, tmp_path / "out")
+    assert json.loads(result.results.read_text())["details"]["training_images_unchanged"] is True
+
+
+@pytest.mark.usefixtures("plain_report")
+def test_an_interrupted_test_continues(checkpoints, data, tmp_path, monkeypatch):
+    from robustad.evaluation import runner
+
+    full = test(checkpoints["maps"], data, QUICK, tmp_path / "full")
+    real, calls = runner._Work._attack, []
+
+    def limited(self, chunk, epsilon):
+        calls.append((chunk, epsilon))
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return real(self, chunk, epsilon)
+
+    small = TestConfig(epsilons=(8 / 255,), steps=1, strong_steps=1, restarts=1, health=False, batch_size=10)
+    monkeypatch.setattr(runner._Work, "_attack", limited)
+    with pytest.raises(KeyboardInterrupt):
+        test(checkpoints["maps"], data, small, tmp_path / "out")
+    assert not (tmp_path / "out" / "results.json").exists()
+    resumed = test(checkpoints["maps"], data, small, tmp_path / "out")
+    assert len(calls) == 5  # two chunks clean, one attacked, the one that was interrupted, and that one again
+    for one, two in zip(full.rows, resumed.rows, strict=True):
+        assert one.value == pytest.approx(two.value, abs=2e-3)
+
+
+@pytest.mark.usefixtures("plain_report")
+def test_another_detectors_images_are_tried(checkpoints, data, tmp_path):
+    import torch
+
+    from robustad.detectors import PatchGuard, PatchGuardConfig
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        other = save_checkpoint(
+            tmp_path / "other", PatchGuard(PatchGuardConfig(image_size=32, backbone="vit_plain", top_k=1))
+        )
+    config = TestConfig(
+        attacks=("ensemble",), epsilons=(8 / 255,), strong_steps=1, restarts=1, health=False, transfer=other
+    )
+    result = test(checkpoints["maps"], data, config, tmp_path / "out")
+    details = json.loads(result.results.read_text())["details"]
+    assert [run["goal"] for run in details["attacks"]["ensemble"]["runs"]][-1] == "transfer"
+    with pytest.raises(ValueError, match="itself"):
+        test(other, data, config, tmp_path / "out2")
+
+
+@pytest.mark.usefixtures("plain_report")
+def test_max_images_keeps_both_classes(checkpoints, data, tmp_path):
+    config = TestConfig(attacks=("pgd",), epsilons=(), max_images=5, health=False)
+    details = json.loads(test(checkpoints["maps"], data, config, tmp_path).results.read_text())["details"]
+    assert (details["num_normal"], details["num_anomalous"]) == (2, 3)
+
+
+@pytest.mark.usefixtures("plain_report")
+def test_halves_of_a_folder_are_disjoint(checkpoints, data, tmp_path):
+    counts = []
+    for part in ("dev", "final", "all"):
+        config = TestConfig(attacks=("pgd",), epsilons=(), part=part, health=False)
+        details = json.loads(test(checkpoints["maps"], data, config, tmp_path).results.read_text())["details"]
+        counts.append(details["num_normal"] + details["num_anomalous"])
+    assert counts[0] + counts[1] == counts[2] == 20 and min(counts) > 0
+
+
+@pytest.mark.usefixtures("plain_report")
+def test_the_command_repeats_the_test(checkpoints, data, folder, tmp_path):
+    config = TestConfig(
+        attacks=("pgd", "lse-pgd"), epsilons=(2 / 255, 0.5), part="dev", steps=1, strong_steps=1, health=False
+    )
+    result = test(checkpoints["maps"], data, config, tmp_path)
+    words = shlex.split(Results.read(result.results).command)
+    assert words[:3] == ["robustad", "test", str(checkpoints["maps"])]
+    text = " ".join(words)
+    for part in (
+        f"--normal {folder / 'normal'}", "--attacks pgd lse-pgd", "--epsilons 2/255 0.5", "--part dev", "--no-health",
+        "--steps 1", f"--out {tmp_path}",
+    ):  # fmt: skip
+        assert part in text, part
+    assert "--restarts" not in text
+
+
+def test_bad_input_is_one_clear_line(checkpoints, data, tmp_path):
+    with pytest.raises(CheckpointError, match="no checkpoint folder"):
+        test(tmp_path / "nothing", data, QUICK, tmp_path / "out")
+    with pytest.raises(ValueError, match="does not say what it was trained on"):
+        test(checkpoints["maps"], None, QUICK, tmp_path / "out")
+    with pytest.raises(LayoutError, match="does not exist"):
+        test(checkpoints["maps"], DataConfig(normal=tmp_path / "none"), QUICK, tmp_path / "out")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="must be a folder"):
+        test(checkpoints["maps"], data, QUICK, tmp_path / "file")
+    with pytest.raises(ValueError, match="pass 8/255"):
+        TestConfig(epsilons=(8,))
+    with pytest.raises(ValueError, match="`part`"):
+        TestConfig(part="half")
+    with pytest.raises(ValueError, match="ensemble"):
+        TestConfig(attacks=("everything",))
+    assert not (tmp_path / "out").exists()

@@ -47,5 +47,5 @@ class StepBudget:
         if (len(self._durations) >= MIN_TIMED and enough) or elapsed >= self.max_time:
             typical = median(self._durations[2:] or self._durations)  # the first steps also warm caches up
             left = MARGIN * self.max_time - elapsed - self.reserved
-            self.total = step + max(0, int(left / typical))
+            self.total = step + max(0, int(left / max(typical, 1e-6)))
         return self.total

@@ -83,7 +83,8 @@ def load_checkpoint(folder: str | Path, *, device: str | torch.device = "cpu") -
         raise CheckpointError(f"{weights} does not belong to {path / CONFIG}: saving was interrupted; train again")
     try:
         detector_class = DETECTORS[check_choice("detector", config["detector"], DETECTORS)]
-        detector = detector_class.blank(detector_class.config_class.from_dict(config["config"]))
+        with torch.random.fork_rng(devices=[]):  # the random weights that are about to be replaced cost no numbers
+            detector = detector_class.blank(detector_class.config_class.from_dict(config["config"]))
         detector.load_state_dict(load_file(str(weights)))
         calibration = Calibration(**config["calibration"]) if config.get("calibration") else None
     except (

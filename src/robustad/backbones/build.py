@@ -27,6 +27,7 @@ class SmallViT:
         patch_size: Pixels per token, each direction.
         pool: Average this many pixels, each direction, before cutting patches.
         references: Mean normal images that each image is compared with before cutting patches; 0 = none.
+        detail: Also look at the difference of each pixel to its surroundings.
         stages: Stages of the embedded EfficientNet-Lite0 under the tokens; 0 = none.
     """
 
@@ -37,6 +38,7 @@ class SmallViT:
     pool: int = 1
     stages: int = 0
     references: int = 0
+    detail: bool = False
 
 
 BACKBONES: dict[str, SmallViT] = {
@@ -93,8 +95,8 @@ def _small_vit(row: SmallViT, image_size: int, *, pretrained: bool) -> VisionTra
     options: dict[str, Any] = {}
     if row.stages:
         options["embed_layer"] = trunk_embed(row.stages, pretrained=pretrained)
-    elif row.pool > 1 or row.references:
-        options["embed_layer"] = reference_embed(row.pool, row.references)
+    elif row.pool > 1 or row.references or row.detail:
+        options["embed_layer"] = reference_embed(row.pool, row.references, detail=row.detail)
     return VisionTransformer(
         img_size=image_size,
         patch_size=row.patch_size,

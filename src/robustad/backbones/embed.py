@@ -62,11 +62,11 @@ class Trunk(nn.Module):
 EmbedLayer = Callable[..., nn.Module]
 
 
-def reference_embed(pool: int, num_references: int) -> EmbedLayer:
+def reference_embed(pool: int, num_references: int, *, detail: bool = False) -> EmbedLayer:
     """An ``embed_layer`` that averages pixels, looks at their difference to normal images, and then cuts patches."""
 
     def build(*, img_size: int, patch_size: int, embed_dim: int, **_timm: object) -> nn.Module:
-        stem = ReferenceStem(img_size, pool=pool, num_references=num_references)
+        stem = ReferenceStem(img_size, pool=pool, num_references=num_references, detail=detail)
         return GridEmbed(
             stem,
             img_size=img_size,

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 _CELLS = 16  # images are matched on a grid of this many cells per side
 _SOFTNESS = 0.01  # RMS difference, pixel units of [0, 1], that lowers a centre's weight by 1/e
+_SURROUNDINGS = 8  # the surroundings of a pixel are this fraction of the image wide
 _SMALLEST = 4 / 255  # differences are scaled by their spread among normal images, but never by less than this
 
 
@@ -26,29 +27,42 @@ class ReferenceStem(nn.Module):
         image_size: Side of the images, pixels.
         pool: Average this many pixels, each direction.
         num_references: Cluster centres; 0 = pooling only.
+        detail: Also add the difference of each pixel to its surroundings, for small defects on varying grounds.
     """
 
     references: Tensor
     pixel_std: Tensor
     gain: Tensor
+    detail_gain: Tensor
 
-    def __init__(self, image_size: int, *, pool: int, num_references: int) -> None:
+    def __init__(self, image_size: int, *, pool: int, num_references: int, detail: bool = False) -> None:
         super().__init__()
         if image_size % pool:
             raise ValueError(f"`image_size` must be a multiple of the pooling factor {pool}, got {image_size}")
-        self.pool, self.num_references = pool, num_references
-        self.out_channels = 6 if num_references else 3
+        self.pool, self.num_references, self.detail = pool, num_references, detail
+        self.out_channels = 3 * (1 + bool(num_references) + detail)
         side = image_size // pool
         self.register_buffer("references", torch.zeros(num_references, 3, side, side))
         self.register_buffer("pixel_std", torch.ones(3))
         self.register_buffer("gain", torch.ones(()))
+        self.register_buffer("detail_gain", torch.ones(()))
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images ``(N, 3, S, S)`` to channels ``(N, 3 or 6, S / pool, S / pool)``."""
         pooled = F.avg_pool2d(images, self.pool) if self.pool > 1 else images
-        if not self.num_references:
-            return pooled
-        return torch.cat([pooled, self.gain * self.difference(pooled)], dim=1)
+        parts = [pooled]
+        if self.num_references:
+            parts.append(self.gain * self.difference(pooled))
+        if self.detail:
+            parts.append(self.detail_gain * self.local_difference(pooled))
+        return torch.cat(parts, dim=1)
+
+    def local_difference(self, pooled: Tensor) -> Tensor:
+        """Difference ``(N, 3, s, s)`` of each pixel to the mean of its surroundings, pixel units of [0, 1]."""
+        pixels = pooled * self.pixel_std[:, None, None]
+        width = pooled.shape[-1] // _SURROUNDINGS // 2 * 2 + 1
+        mean = F.avg_pool2d(pixels, width, stride=1, padding=width // 2, count_include_pad=False)
+        return pixels - mean
 
     def difference(self, pooled: Tensor) -> Tensor:
         """Difference ``(N, 3, s, s)`` of pooled normalised images to their nearest centres, pixel units of [0, 1]."""
@@ -67,11 +81,14 @@ class ReferenceStem(nn.Module):
             pixel_std: What the images were divided by ``(3,)``.
             seed: Seed of the start of k-means.
         """
+        self.pixel_std = pixel_std.flatten().to(self.references)
+        if self.detail:
+            spread = self.local_difference(F.avg_pool2d(images, self.pool)).square().mean().sqrt()
+            self.detail_gain = 1 / spread.clamp_min(_SMALLEST)
         if not self.num_references:
             return
         from sklearn.cluster import KMeans
 
-        self.pixel_std = pixel_std.flatten().to(self.references)
         centred = _centred(F.avg_pool2d(images, self.pool) * self.pixel_std[:, None, None])
         count = min(self.num_references, len(centred))
         labels = KMeans(count, n_init=1, max_iter=30, random_state=seed).fit_predict(_coarse(centred).numpy())

@@ -32,6 +32,7 @@ from robustad.training import (
 )
 from robustad.training.runlog import read_log
 from robustad.workflows._data import DataConfig, fingerprint, load_split
+from robustad.workflows._foreground import with_foreground
 from robustad.workflows._generators import make_generator
 
 METHODS = ("default", "published")
@@ -137,6 +138,8 @@ def fit(config: FitConfig, run_dir: str | Path, *, resume: bool = False) -> FitR
     if not resume:
         _claim(run)
         write_json(run / CONFIG_FILE, config.to_dict())
+    train = with_foreground(train, config.foreground, run / "foreground" / "train")
+    held_out = with_foreground(held_out, config.foreground, run / "foreground" / "held_out")
     dataset = ImageDataset(
         train, config.model.image_size, cache_dir=run / "cache", published=config.method == "published"
     )

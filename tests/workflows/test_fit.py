@@ -1,0 +1,129 @@
+"""Training through the workflow: run folder, config, resume, foregrounds, both recipes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from robustad.detectors import PatchGuardConfig, load_checkpoint
+from robustad.errors import CheckpointError, LayoutError
+from robustad.workflows import fit as workflow
+from robustad.workflows._data import DataConfig
+from robustad.workflows._foreground import with_foreground
+from robustad.workflows.fit import FitConfig, fit, fit_config, resume_config
+
+
+@pytest.fixture
+def good(tmp_path):
+    folder = tmp_path / "good"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(14):
+        pixels = np.full((40, 40, 3), 40, np.uint8)
+        pixels[8:32, 8:32] = 170 + rng.integers(0, 20, (24, 24, 1))
+        Image.fromarray(pixels).save(folder / f"{number:02d}.png")
+    return folder
+
+
+def small(good, recipe="default", **training) -> FitConfig:
+    config = fit_config(recipe)
+    if recipe == "published":
+        model = dataclasses.replace(
+            config.model, image_size=32, backbone="test_vit", feature_layers=(6,), attention_layers=(2, 4, 6)
+        )
+    else:
+        model = PatchGuardConfig(image_size=32, backbone="vit_reference", discriminator_hidden=32)
+    options = {"max_steps": 6, "batch_size": 4, "look_every": 0.5, "max_time": None, "max_epochs": None, **training}
+    return dataclasses.replace(
+        config,
+        data=DataConfig(data="folder", normal=good),
+        model=model,
+        training=dataclasses.replace(config.training, **options),
+    )
+
+
+def weights(folder) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in load_checkpoint(folder).detector.parameters()])
+
+
+def test_fit_writes_a_checkpoint_that_says_what_it_is(good, tmp_path):
+    config = small(good)
+    result = fit(config, tmp_path / "run")
+    loaded = load_checkpoint(result.checkpoint)
+    assert result.steps == 6 and set(result.figures) >= {"look_AUROC", "look_attacked_AUROC"}
+    assert loaded.info["data"]["normal"] == str(good) and loaded.info["seed"] == 0
+    assert loaded.detector.config.mean[0] == pytest.approx(0.4, abs=0.15), "normalised by the images' own mean"
+    assert loaded.detector.features.vit.patch_embed.stem.references.abs().max() > 0, "references were found"
+    assert resume_config(tmp_path / "run") == config
+    with torch.no_grad():
+        assert loaded.detector(torch.rand(2, 3, 32, 32)).anomaly_maps.shape == (2, 32, 32)
+
+
+def test_an_interrupted_fit_resumes_to_the_same_weights(good, tmp_path, monkeypatch):
+    config = small(good)
+    whole = fit(config, tmp_path / "whole")
+    step, calls = workflow.Engine._step, []
+
+    def interrupted(self, batch):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return step(self, batch)
+
+    monkeypatch.setattr(workflow.Engine, "_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fit(config, tmp_path / "broken")
+    monkeypatch.undo()
+    with pytest.raises(CheckpointError, match="already holds a run"):
+        fit(config, tmp_path / "broken")
+    resumed = fit(resume_config(tmp_path / "broken"), tmp_path / "broken", resume=True)
+    assert torch.equal(weights(whole.checkpoint), weights(resumed.checkpoint)), "also in the middle of a replay"
+
+
+def test_the_global_random_state_is_left_alone(good, tmp_path):
+    before = torch.random.get_rng_state()
+    fit(small(good, max_steps=1, look_every=0.0), tmp_path / "run")
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_the_published_recipe_trains(good, tmp_path):
+    config = small(good, "published", max_steps=2, attack_steps=2, look_every=0.0)
+    result = fit(config, tmp_path / "run")
+    rows = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert result.steps == 2
+    assert {"loss_normal", "loss_attacked", "loss_pseudo", "loss_attacked_pseudo"} <= set(rows[-1])
+
+
+@pytest.mark.parametrize("replays", [1, 4])
+def test_config_survives_json(good, replays):
+    config = small(good, replays=replays)
+    assert FitConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_foregrounds_are_made_once_and_used(good, tmp_path):
+    config = dataclasses.replace(small(good, max_steps=1, look_every=0.0), foreground="classical")
+    fit(config, tmp_path / "run")
+    made = sorted((tmp_path / "run" / "foreground" / "train").glob("*.png"))
+    assert made
+    mask = np.asarray(Image.open(made[0])) > 127
+    assert mask[20, 20] and not mask[1, 1]
+    before = made[0].stat().st_mtime_ns
+    samples = workflow.load_split(config.data).train
+    again = with_foreground(samples, "classical", tmp_path / "run" / "foreground" / "train")
+    assert again[0].foreground_path == made[0] and made[0].stat().st_mtime_ns == before
+    assert with_foreground(samples, "none", tmp_path)[0].foreground_path is None
+
+
+def test_nothing_to_train_on_is_one_clear_error(tmp_path):
+    with pytest.raises(ValueError, match="--normal DIR"):
+        fit(dataclasses.replace(fit_config(), data=DataConfig()), tmp_path / "run")
+    with pytest.raises(LayoutError):
+        fit(dataclasses.replace(fit_config(), data=DataConfig(normal=tmp_path / "nowhere")), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(CheckpointError, match="no run folder"):
+        resume_config(tmp_path)

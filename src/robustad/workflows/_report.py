@@ -158,7 +158,7 @@ def _gap_sentence(findings: Findings, worst: Cell) -> Iterator[str]:
     text = f"PGD-{plain.steps} alone would have claimed {claimed:.3f} at {format_epsilon(worst.epsilon)}"
     gap = claimed - left
     if gap <= MAX_GAP:
-        yield f"{text}: the worst case over all attacks is {max(0.0, gap):.3f} below."
+        yield f"{text}; the worst case over all attacks leaves {'the same' if gap < 5e-4 else f'{left:.3f}'}."
         return
     wins = {label: int((scores == worst.scores).sum()) for label, scores in worst.members.items()}
     label = max(wins, key=lambda name: wins[name])
@@ -174,7 +174,9 @@ def _summary(findings: Findings) -> dict[str, str]:
     labels, config = evaluation.labels, checkpoint.detector.config
     backbone = getattr(config, "backbone", None)
     masks = int((evaluation.has_mask & labels).sum())
-    skipped = {f"{goal} ({why})" for plan in evaluation.plans for goal, why in plan.skipped if goal != "transfer"}
+    skipped: dict[str, list[str]] = {}
+    for goal, why in dict.fromkeys(item for plan in evaluation.plans for item in plan.skipped):
+        skipped.setdefault(why, []).append(goal)
     split = findings.rows[0].split
     return {
         "Detector": f"{checkpoint.detector.name}{f', {backbone}' if backbone else ''}",
@@ -184,17 +186,19 @@ def _summary(findings: Findings) -> dict[str, str]:
         "Image size": f"{config.image_size} x {config.image_size}",
         "Threat model": "L∞ at the network's input, every channel by itself",
         "Attacked": {"both": "normal and anomalous images"}.get(evaluation.targets, f"{evaluation.targets} images"),
-        **({"Not run": ", ".join(sorted(skipped))} if skipped else {}),
+        **({"Not run": "; ".join(f"{', '.join(g)}: {why}" for why, g in skipped.items())} if skipped else {}),
     }
 
 
 def _tables(findings: Findings) -> Iterator[MetricTable]:
     note = (
         "“ensemble” is the worst case per image over its attacks and the clean image. “exact” is the brightness "
-        f"baseline in its computed worst case. {MATCHED}: pairs of images whose mean brightness differs by at most "
-        "one grey level. A dash is undefined."
+        "baseline in its computed worst case. A dash is undefined."
     )
     table = metric_table(findings.rows, caption="Metrics by attack and radius", baseline=BASELINE, note=note)
+    if MATCHED in table.columns:
+        note += f" {MATCHED}: AUROC over pairs of images whose mean brightness differs by at most one grey level."
+        table = replace(table, note=note)
     rows = tuple(
         replace(row, name=f"{BASELINE}, {'clean' if row.attack == 'none' else row.attack}") if row.baseline else row
         for row in table.rows

@@ -37,11 +37,12 @@ def _security_curves(rows: Sequence[Row], worst: Cell | None) -> Iterator[Report
         headline = worst.attack if metric == "image_AUROC" else "map-pgd"
         curves = _curves([row for row in rows if row.metric == metric], headline)
         if curves:
-            band = f"The band is the 95 % interval of {headline} over groups of images." if metric in titles else ""
+            band = f"The band is the 95 % interval of {headline} over groups of images."
+            has_band = any(curve.low is not None for curve in curves.values())
             yield ReportFigure(
                 title=titles[metric],
                 data=security_curve(curves, metric=label),
-                caption=band if metric == "image_AUROC" else "",
+                caption=band if has_band else "",
                 wide=True,
             )
 

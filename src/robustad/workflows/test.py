@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -34,8 +33,9 @@ from robustad.evaluation import (
 from robustad.evaluation.health import CHECKS
 from robustad.files import read_json
 from robustad.inference import pick_device
-from robustad.reporting import format_epsilon, pick_examples, write_report
+from robustad.reporting import pick_examples, write_report
 from robustad.training.runlog import read_log
+from robustad.workflows._command import test_command
 from robustad.workflows._data import DataConfig, fingerprint, load_split
 from robustad.workflows._report import Findings, build_report
 
@@ -184,7 +184,7 @@ def test(
         rows=rows,
         verdicts=_health(loaded, dataset, config, store) if config.health else [],
         log=read_log(_run_folder(loaded) / "log.jsonl"),
-        command=command or _command(checkpoint, data, config, folder),
+        command=command or test_command(checkpoint, data, asdict(config), asdict(TestConfig()), folder),
         started=started,
     )
     return _write(findings, config, folder, train, store)
@@ -300,7 +300,7 @@ def _health(loaded: Checkpoint, dataset: ImageDataset, config: TestConfig, store
     images = torch.stack([dataset[index]["image"] for index in chosen]).float() / 255
     labels = torch.tensor([dataset.samples[index].label for index in chosen])
     with Progress("examining", len(CHECKS), unit="checks") as shown:
-        note: Callable[[str], None] = lambda name: shown.update(0, note=name)  # noqa: E731
+        note: Callable[[str], None] = lambda name: shown.move_to(list(CHECKS).index(name), note=name)  # noqa: E731
         verdicts = check_health(loaded.detector, images, labels, epsilon=epsilon, seed=config.seed, on_check=note)
     text = json.dumps([verdict._asdict() for verdict in verdicts])
     store.put({"verdicts": np.array(text)}, "health", epsilon, config.seed)
@@ -317,28 +317,6 @@ def _mixed(samples: Sequence[Sample]) -> list[int]:
         return [index[id(sample)] for sample in few]
     pairs = [sample for pair in zip(*classes, strict=False) for sample in pair]
     return [index[id(sample)] for sample in pairs]
-
-
-def _command(checkpoint: str | Path, data: DataConfig, config: TestConfig, out: Path) -> str:
-    """The command line that does the same; options at their defaults are left out."""
-    words = ["robustad", "test", str(checkpoint)]
-    given = {name: value for name, value in data.to_dict().items() if value not in (None, False)}
-    for name, value in given.items():
-        words += _option(name, value)
-    plain, default = asdict(config), asdict(TestConfig())
-    for name, value in plain.items():
-        if value != default[name]:
-            words += _option(name, value)
-    return shlex.join([*words, "--out", str(out)])
-
-
-def _option(name: str, value: Any) -> list[str]:
-    flag = f"--{name.replace('_', '-')}"
-    if isinstance(value, bool):
-        return [flag if value else f"--no-{name.replace('_', '-')}"]
-    if isinstance(value, tuple):
-        return [flag, *(format_epsilon(item) if name == "epsilons" else str(item) for item in value)]
-    return [flag, str(value)]
 
 
 def console_table(rows: Iterable[Row]) -> Table:

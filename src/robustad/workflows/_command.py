@@ -1,0 +1,34 @@
+"""The command line that repeats a test, for people who started it from Python."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from robustad.reporting import format_epsilon
+from robustad.workflows._data import DataConfig
+
+
+def test_command(
+    checkpoint: str | Path, data: DataConfig, options: Mapping[str, Any], defaults: Mapping[str, Any], out: Path
+) -> str:
+    """``robustad test ...``; options at their defaults are left out."""
+    words = ["robustad", "test", str(checkpoint)]
+    for name, value in data.to_dict().items():
+        if value not in (None, False):
+            words += _option(name, value)
+    for name, value in options.items():
+        if value != defaults[name]:
+            words += _option(name, value)
+    return shlex.join([*words, "--out", str(out)])
+
+
+def _option(name: str, value: Any) -> list[str]:
+    flag = f"--{name.replace('_', '-')}"
+    if isinstance(value, bool):
+        return [flag if value else f"--no-{name.replace('_', '-')}"]
+    if isinstance(value, tuple):
+        return [flag, *(format_epsilon(item) if name == "epsilons" else str(item) for item in value)]
+    return [flag, str(value)]

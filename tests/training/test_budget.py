@@ -46,6 +46,7 @@ def test_slow_first_steps_do_not_count_as_typical():
     total, known = measure([30.0, 10.0] + [1.0] * 1000, max_time=1000)
     assert known == MAX_TIMED
     assert total == known + int(MARGIN * 1000 - (40 + known - 2))
+    assert measure([9.0, 9.0, 3.0, 3.0] + [1.0] * 1000, max_time=100) == (8 + int(MARGIN * 100 - 28), 8)
 
 
 def test_one_stray_step_does_not_matter():

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from robustad.synthesis.draws import Draws
 
+_GREY = 2 / 255  # channels of a monochrome camera's picture differ by no more than this
 Appearance = Callable[[Tensor, Draws], Tensor]
 # columns of `Draws.uniform` that appearances read: 11, 12 shift; 13 turn; 14 strength; 15 sign; 16 gain or offset;
 # 17-19 colour; 20 grey or colour
@@ -49,9 +50,10 @@ def texture(images: Tensor, draws: Draws) -> Tensor:
 
 
 def tint(images: Tensor, draws: Draws) -> Tensor:
-    """Mostly one random colour, grey in 70 % of the cases."""
+    """Mostly one random colour, grey in 70 % of the cases, and always in grey images: colour would give it away."""
     colour = draws.uniform[:, 17:20, None, None]
-    colour = torch.where(_column(draws, 20) < 0.7, colour[:, :1], colour)
+    is_grey = ((images.amax(1) - images.amin(1)).flatten(1).amax(1) <= _GREY)[:, None, None, None]
+    colour = torch.where(is_grey | (_column(draws, 20) < 0.7), colour[:, :1], colour)
     return 0.3 * images + 0.7 * colour
 
 

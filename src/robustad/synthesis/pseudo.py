@@ -29,6 +29,9 @@ def _default_appearances() -> dict[str, float]:
     return {"light": 0.45, "moved": 0.25, "texture": 0.15, "tint": 0.15}
 
 
+WHOLE_FACTOR = 2.5  # augmentation alone moves a bright normal image by up to 15/255
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PseudoAnomalyConfig:
     """Which pseudo-anomalies are made, and how often.
@@ -38,7 +41,8 @@ class PseudoAnomalyConfig:
         appearances: Weight of each appearance of `APPEARANCES`; the shape ``whole`` always changes the light.
         max_regions: Regions per image, uniformly from 1 to this number.
         min_change: Mean absolute change inside a region, in pixel units of [0, 1], below which it is amplified; where
-            that does not help (nothing to amplify, or saturated), the light is stepped instead.
+            that does not help (nothing to amplify, or saturated), the light is stepped instead. The shape ``whole``
+            changes by `WHOLE_FACTOR` times as much: the light of normal images varies as well.
     """
 
     shapes: Mapping[str, float] = dataclasses.field(default_factory=_default_shapes)
@@ -115,20 +119,23 @@ class PseudoAnomalies:
         content = _content(kinds, images, draws)
         mask = alpha > 0.5
         change = (content - images) * alpha[:, None]
-        changed = (images + change * self._gain(change, mask)).clamp(0, 1)
-        return self._visible(images, changed, alpha[:, None], mask), mask
+        least = torch.tensor([self.config.min_change * (WHOLE_FACTOR if s == "whole" else 1) for s in shapes])
+        changed = (images + change * _gain(change, mask, least)).clamp(0, 1)
+        return _visible(images, changed, alpha[:, None], mask, least), mask
 
-    def _gain(self, change: Tensor, mask: Tensor) -> Tensor:
-        """Factor ``(N, 1, 1, 1)`` in [1, 6] that lifts the mean change inside the mask to ``min_change``."""
-        mean = _mean_inside(change.abs(), mask)
-        return (self.config.min_change / mean.clamp_min(1e-4)).clamp(1, 6)[:, None, None, None]
 
-    def _visible(self, images: Tensor, changed: Tensor, alpha: Tensor, mask: Tensor) -> Tensor:
-        """Step the light where the change came to nothing: black made darker, grey moved onto the same grey."""
-        weak = _mean_inside((changed - images).abs(), mask) < 0.99 * self.config.min_change
-        away = torch.where(_mean_inside(images, mask) < 0.5, 1.0, -1.0)
-        step = (1.5 * self.config.min_change * away)[:, None, None, None] * alpha / alpha.clamp_min(0.5)
-        return torch.where(weak[:, None, None, None], (images + step).clamp(0, 1), changed)
+def _gain(change: Tensor, mask: Tensor, least: Tensor) -> Tensor:
+    """Factor ``(N, 1, 1, 1)`` in [1, 6] that lifts the mean change inside the mask to ``least`` ``(N,)``."""
+    mean = _mean_inside(change.abs(), mask)
+    return (least / mean.clamp_min(1e-4)).clamp(1, 6)[:, None, None, None]
+
+
+def _visible(images: Tensor, changed: Tensor, alpha: Tensor, mask: Tensor, least: Tensor) -> Tensor:
+    """Step the light where the change came to nothing: black made darker, grey moved onto the same grey."""
+    weak = _mean_inside((changed - images).abs(), mask) < 0.99 * least
+    away = torch.where(_mean_inside(images, mask) < 0.5, 1.0, -1.0)
+    step = (1.5 * least * away)[:, None, None, None] * alpha / alpha.clamp_min(0.5)
+    return torch.where(weak[:, None, None, None], (images + step).clamp(0, 1), changed)
 
 
 def _mean_inside(values: Tensor, mask: Tensor) -> Tensor:

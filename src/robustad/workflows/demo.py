@@ -17,7 +17,7 @@ TEST = TestConfig(
     epsilons=(1 / 255, 2 / 255, 4 / 255),
     restarts=1,
     part="final",
-    max_images=120,
+    max_images=80,
 )
 
 

@@ -35,7 +35,7 @@ class TrainingConfig:
             serves weights and perturbation at once ("free" adversarial training, Shafahi et al., NeurIPS 2019).
             1 = off: a fresh attack of ``attack_steps`` for each update.
         attack_steps: Gradient steps of the training attack; only without replays.
-        clean_fraction: Share of the loss that unattacked images get, in [0, 1].
+        clean_fraction: Share of the loss that unattacked images get, in [0, 1]; only without replays.
         augment: Mirror images and vary their light a little.
         look_every: Share of the steps between early looks at held-out pseudo-anomalies, in (0, 1]; 0 = none.
         look_images: Held-out normal images for early looks.

@@ -169,7 +169,7 @@ class DefaultMethod(PatchGuardMethod):
             pull = attention_loss(
                 output.projections,
                 num_prefix_tokens=self.network.num_prefix_tokens,
-                coefficients=PUBLISHED_COEFFICIENTS[-layers:],
+                coefficients=PUBLISHED_COEFFICIENTS[:layers],
             )
             total = total + pull
         parts = {} if clean is None else {"loss_clean": clean.detach()}
@@ -208,6 +208,7 @@ class ReplayMethod(DefaultMethod):
         self._epsilon = self.epsilon(context)
         if batch.seeds != self._seeds:
             self._begin(batch)
+        self._offset = self._offset.to(self._images.device)  # a resumed one was read on the CPU
         offset = self._offset.clamp(-self._epsilon, self._epsilon)
         self._input = (self._images + offset).clamp(0, 1).detach().requires_grad_(True)
         with context.fabric.autocast():

@@ -1,10 +1,11 @@
 """Small made trees on disk."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from download_doubles import Server, isolate, running_server
 from PIL import Image
 
 
@@ -23,3 +24,16 @@ def picture() -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A local server with a will of its own."""
+    with running_server() as running:
+        yield running
+
+
+@pytest.fixture
+def isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Downloads and caches stay below ``tmp_path``."""
+    isolate(monkeypatch, tmp_path)

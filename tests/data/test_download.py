@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +16,13 @@ from download_doubles import (
     fails,
     files_below,
     images_row,
-    isolate,
-    running_server,
     zipped,
 )
 
 from robustad.data._addresses import Address, load_addresses
 from robustad.data.download import available, download_dataset, manual_steps
 
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with running_server() as running:
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def _isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    isolate(monkeypatch, tmp_path)
+pytestmark = pytest.mark.usefixtures("isolated")
 
 
 def test_dataset_lands_in_its_root_once(server: Server, tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import inspect
 import io
 import re
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,9 +15,7 @@ from download_doubles import (
     fails,
     files_below,
     images_row,
-    isolate,
     mask_rows,
-    running_server,
     zipped,
 )
 
@@ -27,16 +24,7 @@ from robustad.data._placing import place
 from robustad.data.download import download_dataset, download_weights
 from robustad.errors import MissingExtra
 
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with running_server() as running:
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def _isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    isolate(monkeypatch, tmp_path)
+pytestmark = pytest.mark.usefixtures("isolated")
 
 
 @pytest.fixture

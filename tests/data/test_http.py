@@ -8,7 +8,6 @@ import json
 import socket
 import types
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +17,12 @@ from download_doubles import (
     Resource,
     Server,
     fails,
-    isolate,
-    running_server,
 )
 
 from robustad.data import _http
 from robustad.errors import DownloadError
 
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with running_server() as running:
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def _isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    isolate(monkeypatch, tmp_path)
+pytestmark = pytest.mark.usefixtures("isolated")
 
 
 def test_fetch_and_not_again(server: Server, tmp_path: Path) -> None:

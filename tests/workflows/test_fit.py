@@ -127,3 +127,10 @@ def test_nothing_to_train_on_is_one_clear_error(tmp_path):
     assert not (tmp_path / "run").exists()
     with pytest.raises(CheckpointError, match="no run folder"):
         resume_config(tmp_path)
+
+
+def test_an_unknown_option_in_a_stored_config_is_named(good):
+    values = small(good).to_dict()
+    values["pseudo"]["shpaes"] = {}
+    with pytest.raises(ValueError, match=r"'shpaes'.*known: .*shapes"):
+        FitConfig.from_dict(values)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from robustad._checks import check_at_least, check_images
+from robustad._configs import from_plain
 from robustad.types import Prediction
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -41,12 +42,7 @@ class DetectorConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Build a config from plain values (JSON, YAML); an unknown key is an error that lists the known ones."""
-        known = {field.name for field in dataclasses.fields(cls)}
-        unknown = sorted(set(values) - known)
-        if unknown:
-            raise ValueError(f"unknown option {', '.join(map(repr, unknown))}; known: {', '.join(sorted(known))}")
-        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return cls(**plain)
+        return from_plain(cls, values)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""

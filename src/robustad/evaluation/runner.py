@@ -149,17 +149,7 @@ def evaluate(
             parts = [work.attack(chunk, epsilon, shown) for chunk in work.chunks]
             bounds[epsilon] = np.concatenate([part["bounds"] for part in parts], axis=1)
             cells += [work.cell(plan, epsilon, parts) for plan in work.plans if plan.runs]
-    return Evaluation(
-        labels=work.labels,
-        groups=tuple(sample.group for sample in dataset.samples),
-        brightness=np.concatenate([part["brightness"] for part in clean]),
-        brightness_bounds=bounds,
-        has_mask=np.concatenate([part["has_mask"] for part in clean]),
-        masks={index: work.mask(index) for index in sorted(work.kept)},
-        plans=work.plans,
-        cells=tuple(cells),
-        targets=suite.targets,
-    )
+    return work.joined(clean, bounds, cells)
 
 
 class _Work:
@@ -278,6 +268,20 @@ class _Work:
             except ValueError as error:
                 found[name] = (None, str(error))
         return found
+
+    def joined(self, clean: list[Arrays], bounds: dict[float, Floats], cells: list[Cell]) -> Evaluation:
+        """All pieces together."""
+        return Evaluation(
+            labels=self.labels,
+            groups=tuple(sample.group for sample in self.dataset.samples),
+            brightness=np.concatenate([part["brightness"] for part in clean]),
+            brightness_bounds=bounds,
+            has_mask=np.concatenate([part["has_mask"] for part in clean]),
+            masks={index: self.mask(index) for index in sorted(self.kept)},
+            plans=self.plans,
+            cells=tuple(cells),
+            targets=self.suite.targets,
+        )
 
     def mask(self, index: int) -> NDArray[np.bool_] | None:
         """Ground truth of one image, if it is known."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 from robustad._checks import check_at_least, check_choice, check_epsilon, check_fraction
+from robustad._configs import from_plain
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 SCHEDULES = ("cosine", "published")
@@ -82,11 +83,7 @@ class TrainingConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Build a config from plain values; an unknown key is an error that lists the known ones."""
-        known = {field.name for field in dataclasses.fields(cls)}
-        unknown = sorted(set(values) - known)
-        if unknown:
-            raise ValueError(f"unknown option {', '.join(map(repr, unknown))}; known: {', '.join(sorted(known))}")
-        return cls(**values)
+        return from_plain(cls, values)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""

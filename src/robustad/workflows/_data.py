@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from robustad._checks import check_choice
+from robustad._configs import from_plain
 from robustad.data import CATALOG, Sample, Split, load_folder, load_samples
 from robustad.data.partition import Part
 
@@ -51,7 +52,7 @@ class DataConfig:
         """The inverse of `to_dict`."""
         paths = {"root", "normal", "anomalous", "masks", "foreground", "test_normal"}
         plain: dict[str, Any] = {k: Path(v) if k in paths and v is not None else v for k, v in values.items()}
-        return cls(**plain)
+        return from_plain(cls, plain)
 
     @property
     def label(self) -> str:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from robustad._checks import check_choice
+from robustad._configs import from_plain
 from robustad._random import torch_generator
 from robustad.data import ImageDataset, Sample
 from robustad.detectors import PatchGuard, PatchGuardConfig, save_checkpoint
@@ -85,7 +86,7 @@ class FitConfig:
             data=DataConfig.from_dict(rest.pop("data")),
             model=PatchGuardConfig.from_dict(rest.pop("model")),
             training=TrainingConfig.from_dict(rest.pop("training")),
-            pseudo=PseudoAnomalyConfig(**rest.pop("pseudo")),
+            pseudo=from_plain(PseudoAnomalyConfig, rest.pop("pseudo")),
             **rest,
         )
 
@@ -140,36 +141,14 @@ def fit(config: FitConfig, run_dir: str | Path, *, resume: bool = False) -> FitR
         write_json(run / CONFIG_FILE, config.to_dict())
     train = with_foreground(train, config.foreground, run / "foreground" / "train")
     held_out = with_foreground(held_out, config.foreground, run / "foreground" / "held_out")
-    dataset = ImageDataset(
-        train, config.model.image_size, cache_dir=run / "cache", published=config.method == "published"
-    )
-    generator = make_generator(config)
-    training = config.training
-    detector = _detector(config, dataset)
-    schedule = Schedule(
-        len(dataset),
-        training.batch_size,
-        seed=training.seed,
-        replays=training.replays,
-        keep_partial=training.schedule == "published",
-    )
-    engine = Engine(
-        _method(config)(detector, training, generator),
-        Batches(dataset, schedule, num_workers=training.num_workers),
-        config=training,
-        folder=run,
-        look=_look(held_out, config, generator, run),
-        resume=resume,
-        tensorboard=config.tensorboard,
-    )
-    result = engine.run()
+    result = _engine(config, train, held_out, run, resume=resume).run()
     assert isinstance(result.network, PatchGuard)
     info = {
         "data": config.data.to_dict(),
-        "seed": training.seed,
+        "seed": config.training.seed,
         "recipe": config.recipe,
         "fingerprint": fingerprint(split.train),
-        "training": training.to_dict(),
+        "training": config.training.to_dict(),
         "steps": result.steps,
         "kept_step": result.kept_step,
         "seconds": round(result.seconds, 1),
@@ -177,6 +156,31 @@ def fit(config: FitConfig, run_dir: str | Path, *, resume: bool = False) -> FitR
     checkpoint = save_checkpoint(run / CHECKPOINT, result.network, info=info)
     figures = [row for row in read_log(run / "log.jsonl") if "look_AUROC" in row]
     return FitResult(checkpoint, result.steps, result.seconds, figures[-1] if figures else {})
+
+
+def _engine(config: FitConfig, train: list[Sample], held_out: list[Sample], run: Path, *, resume: bool) -> Engine:
+    """Everything that a training needs, joined."""
+    training = config.training
+    dataset = ImageDataset(
+        train, config.model.image_size, cache_dir=run / "cache", published=config.method == "published"
+    )
+    generator = make_generator(config)
+    schedule = Schedule(
+        len(dataset),
+        training.batch_size,
+        seed=training.seed,
+        replays=training.replays,
+        keep_partial=training.schedule == "published",
+    )
+    return Engine(
+        _method(config)(_detector(config, dataset), training, generator),
+        Batches(dataset, schedule, num_workers=training.num_workers),
+        config=training,
+        folder=run,
+        look=_look(held_out, config, generator, run),
+        resume=resume,
+        tensorboard=config.tensorboard,
+    )
 
 
 def resume_config(run_dir: str | Path) -> FitConfig:

@@ -19,6 +19,7 @@ from robustad.data.partition import PARTS, Part, choose_part
 from robustad.detectors import Checkpoint, load_checkpoint
 from robustad.errors import LayoutError
 from robustad.evaluation import (
+    Evaluation,
     Results,
     Row,
     Store,
@@ -164,17 +165,7 @@ def test(
     )
     other = _other(config, loaded)
     store = Store(folder / _CACHE, context=f"{_digest(loaded)} {fingerprint(samples)} {other and _digest(other)}")
-    evaluation = evaluate(
-        loaded.detector,
-        dataset,
-        config.suite,
-        epsilons=config.epsilons,
-        batch_size=config.batch_size,
-        seed=config.seed,
-        other=None if other is None else other.detector,
-        keep=_keep,
-        store=store,
-    )
+    evaluation = _evaluate(loaded, other, dataset, config, store)
     rows = evaluation_rows(evaluation, _subject(loaded, data, config))
     findings = Findings(
         checkpoint=loaded,
@@ -191,6 +182,22 @@ def test(
 
 
 test.__test__ = False  # type: ignore[attr-defined]
+
+
+def _evaluate(
+    loaded: Checkpoint, other: Checkpoint | None, dataset: ImageDataset, config: TestConfig, store: Store
+) -> Evaluation:
+    return evaluate(
+        loaded.detector,
+        dataset,
+        config.suite,
+        epsilons=config.epsilons,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        other=None if other is None else other.detector,
+        keep=_keep,
+        store=store,
+    )
 
 
 def _write(findings: Findings, config: TestConfig, folder: Path, train: list[Sample], store: Store) -> TestResult:

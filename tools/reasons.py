@@ -4,8 +4,8 @@ from __future__ import annotations
 
 REASONS = {
     "--model.image_size": "the cost of attention grows with the square of the number of patches; minutes on a CPU",
-    "--model.backbone": "both start from random weights: a small network learns in minutes, and mean normal images as "
-    "second input spare it from learning where the parts of an object lie",
+    "--model.backbone": "both start from random weights: a small network learns in minutes, and the nearest normal "
+    "images as second input spare it from learning where the parts of an object lie",
     "--model.feature_layers": "the same: the last block",
     "--model.attention_layers": "with the published weights the regulariser hardly moves anything, and it costs a pass "
     "over all attention maps; a switch",
@@ -13,8 +13,7 @@ REASONS = {
     "--model.discriminator_hidden": "in proportion to the width of the backbone",
     "--model.dropout": "with dropout every step of an attack climbs another network; weight averaging regularises",
     "--model.position_std": "a table drawn from N(0, 1) drowns the features at the start",
-    "--model.top_k": "a share of the patches means the same at every image size, and a score of very few patches "
-    "invites attacks that overfit to them",
+    "--model.top_k": "a share of the patches means the same at every image size",
     "--model.sigma": "in proportion to the image size",
     "--model.radius": "two sigmas; the published kernel is cut off after little more than one",
     "--training.max_time": "a wall-clock budget, turned into a fixed number of updates after the first ones",

@@ -46,6 +46,18 @@ def test_pooling_sees_only_the_means_of_its_cells():
     assert (embed(images + 0.3) - embed(images)).abs().max() > 0.01
 
 
+def test_convolutions_keep_the_place_and_see_across_patch_borders():
+    embed = build_vit("vit_texture", image_size=64).patch_embed
+    images = torch.rand(1, 3, 64, 64)
+    spot = images.clone()
+    spot[:, :, 20:24, 36:40] = 0
+    changed = (embed(spot) - embed(images)).abs().sum(2).view(4, 4)
+    assert embed.grid_size == (4, 4) and changed[1, 2] > 0.1 and (changed > 1e-6).sum() > 1
+    assert changed[0, 0] == changed[3, 0] == 0, "beyond the convolutions' reach and half an image's row and column"
+    only = build_vit("vit_plain", image_size=64).patch_embed
+    assert ((only(spot) - only(images)).abs().sum(2) > 1e-6).sum() == 1, "patches of pixels do not overlap"
+
+
 @pytest.mark.parametrize("num_stages", [1, 3])
 def test_trunk_features_keep_the_place(num_stages):
     trunk = Trunk(num_stages, pretrained=False).eval()

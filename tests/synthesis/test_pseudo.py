@@ -137,6 +137,13 @@ def test_number_of_regions():
     assert 0.5 < share < 0.95, "three quarters have more than one"
 
 
+def test_sizes_are_half_axes_in_image_sides():
+    _, masks = only("rectangle", "tint", half_sizes=(0.05, 0.05))(smooth_images(60), full(60), seeds=range(60))
+    inside = masks.flatten(1).sum(1).float()
+    wanted = (1.4 * 0.05 * SIZE) ** 2  # a rectangle reaches to 0.7 of its half axes, on both sides
+    assert inside.max() < 1.8 * wanted and wanted * 0.6 < inside.median() < wanted * 1.4
+
+
 def test_weights_are_frequencies():
     weights = {"rectangle": 3.0, "whole": 1.0, "band": 0.0}
     generator = PseudoAnomalies(PseudoAnomalyConfig(shapes=weights))
@@ -200,6 +207,8 @@ def test_errors():
         ({"shapes": {}}, "`shapes` needs at least one positive weight"),
         ({"shapes": {"blob": 0.0}}, "`shapes` needs at least one positive weight"),
         ({"max_regions": 0}, "`max_regions` must be at least 1"),
+        ({"half_sizes": (0.3, 0.2)}, "`half_sizes` must be two shares of the image side, rising"),
+        ({"half_sizes": (0.0, 0.2)}, "`half_sizes` must be two shares"),
         ({"min_change": -0.1}, "`min_change` must be in"),
         ({"min_change": 12.0}, "`min_change` must be in"),
     ],

@@ -58,7 +58,7 @@ def test_fit_writes_a_checkpoint_that_says_what_it_is(good, tmp_path):
     assert result.steps == 6 and set(result.figures) >= {"look_AUROC", "look_attacked_AUROC"}
     assert loaded.info["data"]["normal"] == str(good) and loaded.info["seed"] == 0
     assert loaded.detector.config.mean[0] == pytest.approx(0.4, abs=0.15), "normalised by the images' own mean"
-    assert loaded.detector.features.vit.patch_embed.stem.references.abs().max() > 0, "references were found"
+    assert loaded.detector.features.vit.patch_embed.stem.references.abs().max() > 0, "references were kept"
     assert resume_config(tmp_path / "run") == config
     with torch.no_grad():
         assert loaded.detector(torch.rand(2, 3, 32, 32)).anomaly_maps.shape == (2, 32, 32)

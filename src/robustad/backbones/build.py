@@ -26,8 +26,9 @@ class SmallViT:
         num_heads: Heads.
         patch_size: Pixels per token, each direction.
         pool: Average this many pixels, each direction, before cutting patches.
-        references: Mean normal images that each image is compared with before cutting patches; 0 = none.
-        detail: Also look at the difference of each pixel to its surroundings.
+        references: Normal images that each image is compared with before cutting patches; 0 = none.
+        detail: Also look at the difference of each pixel to its column and to its row.
+        widths: Channels of the convolutions before the patches; none = patches of pixels.
         stages: Stages of the embedded EfficientNet-Lite0 under the tokens; 0 = none.
     """
 
@@ -39,13 +40,16 @@ class SmallViT:
     stages: int = 0
     references: int = 0
     detail: bool = False
+    widths: tuple[int, ...] = ()
 
 
 BACKBONES: dict[str, SmallViT] = {
     "vit_plain": SmallViT(embed_dim=128, depth=3, num_heads=2, patch_size=16),
     "vit_pooled": SmallViT(embed_dim=128, depth=3, num_heads=2, patch_size=16, pool=2),
-    "vit_reference": SmallViT(embed_dim=128, depth=3, num_heads=2, patch_size=16, pool=2, references=64),
-    "vit_fine": SmallViT(embed_dim=96, depth=3, num_heads=2, patch_size=8, pool=2, references=64),
+    "vit_reference": SmallViT(embed_dim=128, depth=3, num_heads=2, patch_size=16, pool=2, references=512),
+    "vit_texture": SmallViT(
+        embed_dim=128, depth=3, num_heads=2, patch_size=16, pool=2, detail=True, widths=(32, 64, 128)
+    ),
     "hybrid": SmallViT(embed_dim=128, depth=3, num_heads=2, patch_size=16, stages=3),
 }
 
@@ -95,8 +99,8 @@ def _small_vit(row: SmallViT, image_size: int, *, pretrained: bool) -> VisionTra
     options: dict[str, Any] = {}
     if row.stages:
         options["embed_layer"] = trunk_embed(row.stages, pretrained=pretrained)
-    elif row.pool > 1 or row.references or row.detail:
-        options["embed_layer"] = reference_embed(row.pool, row.references, detail=row.detail)
+    elif row.pool > 1 or row.references or row.detail or row.widths:
+        options["embed_layer"] = reference_embed(row.pool, row.references, detail=row.detail, widths=row.widths)
     return VisionTransformer(
         img_size=image_size,
         patch_size=row.patch_size,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -21,10 +21,20 @@ class GridEmbed(nn.Module):
         in_channels: Channels of the stem's features.
         embed_dim: Width of the tokens.
         kernel_size: Stem features per token, each direction.
+        widths: Channels of strided 3x3 convolutions that come before the projection, each halving the features; none
+            = one linear map of all features under a token.
     """
 
     def __init__(
-        self, stem: nn.Module, *, img_size: int, patch_size: int, in_channels: int, embed_dim: int, kernel_size: int
+        self,
+        stem: nn.Module,
+        *,
+        img_size: int,
+        patch_size: int,
+        in_channels: int,
+        embed_dim: int,
+        kernel_size: int,
+        widths: Sequence[int] = (),
     ) -> None:
         super().__init__()
         if img_size % patch_size:
@@ -34,12 +44,25 @@ class GridEmbed(nn.Module):
         self.patch_size = (patch_size, patch_size)
         self.grid_size = (img_size // patch_size, img_size // patch_size)
         self.num_patches = self.grid_size[0] * self.grid_size[1]
-        self.proj = nn.Conv2d(in_channels, embed_dim, kernel_size=kernel_size, stride=kernel_size)
+        self.convolutions = _convolutions(in_channels, widths)
+        channels, kernel = (widths[-1], kernel_size >> len(widths)) if widths else (in_channels, kernel_size)
+        self.proj = nn.Conv2d(channels, embed_dim, kernel_size=kernel, stride=kernel)
 
     def forward(self, images: Tensor) -> Tensor:
         """Tokens ``(N, h*w, embed_dim)``."""
-        x: Tensor = self.proj(self.stem(images))
+        x: Tensor = self.proj(self.convolutions(self.stem(images)))
         return x.flatten(2).transpose(1, 2)  # (N, C, h, w) -> (N, h*w, C)
+
+
+def _convolutions(in_channels: int, widths: Sequence[int]) -> nn.Sequential:
+    """3x3 convolutions of stride 2, each with a GELU; no normalisation, which would magnify what is faint."""
+    layers: list[nn.Module] = []
+    for below, width in zip([in_channels, *widths], widths, strict=False):
+        convolution = nn.Conv2d(below, width, kernel_size=3, stride=2, padding=1)
+        nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+        nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
+        layers += [convolution, nn.GELU()]
+    return nn.Sequential(*layers)
 
 
 class Trunk(nn.Module):
@@ -62,7 +85,7 @@ class Trunk(nn.Module):
 EmbedLayer = Callable[..., nn.Module]
 
 
-def reference_embed(pool: int, num_references: int, *, detail: bool = False) -> EmbedLayer:
+def reference_embed(pool: int, num_references: int, *, detail: bool = False, widths: Sequence[int] = ()) -> EmbedLayer:
     """An ``embed_layer`` that averages pixels, looks at their difference to normal images, and then cuts patches."""
 
     def build(*, img_size: int, patch_size: int, embed_dim: int, **_timm: object) -> nn.Module:
@@ -74,6 +97,7 @@ def reference_embed(pool: int, num_references: int, *, detail: bool = False) -> 
             in_channels=stem.out_channels,
             embed_dim=embed_dim,
             kernel_size=patch_size // pool,
+            widths=widths,
         )
 
     return build

@@ -1,36 +1,38 @@
-"""What normal images look like, as a second input: the difference to the nearest of a few mean normal images.
+"""What normal images look like, as a second input: the difference to the most similar normal images.
 
 A small ViT that learns from random weights needs most of its time to find out where the parts of a normal object lie.
-A few cluster centres of the training images say so from the first step, and a defect stands out against them: as a
-difference of many grey levels over many pixels, which a perturbation of a few levels cannot hide.
+The training images themselves say so from the first step, and a defect stands out against them.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-_CELLS = 16  # images are matched on a grid of this many cells per side
-_SOFTNESS = 0.01  # RMS difference, pixel units of [0, 1], that lowers a centre's weight by 1/e
-_SURROUNDINGS = 8  # the surroundings of a pixel are this fraction of the image wide
+_CELLS = 32  # images are matched on a grid of this many cells per side, or on their pixels if they have fewer
+_SOFTNESS = 2 / 255  # RMS difference, pixel units of [0, 1], that lowers a reference's weight by 1/e
 _SMALLEST = 4 / 255  # differences are scaled by their spread among normal images, but never by less than this
 
 
 class ReferenceStem(nn.Module):
-    """Averages ``pool x pool`` pixels and adds the difference to a soft mixture of the nearest cluster centres.
+    """Averages ``pool x pool`` pixels and adds the difference to a soft mixture of the nearest normal images.
 
-    Centres are matched and compared without each image's mean per channel, so that a drift of the light is left to
-    the image channels themselves.
+    Twice: as they are, and without each image's mean per channel, which a drift of the light does not move.
 
     Args:
         image_size: Side of the images, pixels.
         pool: Average this many pixels, each direction.
-        num_references: Cluster centres; 0 = pooling only.
-        detail: Also add the difference of each pixel to its surroundings, for small defects on varying grounds.
+        num_references: Normal images to keep, at most; 0 = pooling only.
+        detail: Also add the difference of each pixel to its column and to its row, for small defects on grounds that
+            vary from image to image: brushed, woven, shaded ones.
     """
 
     references: Tensor
+    sources: Tensor
     pixel_std: Tensor
     gain: Tensor
     detail_gain: Tensor
@@ -40,65 +42,106 @@ class ReferenceStem(nn.Module):
         if image_size % pool:
             raise ValueError(f"`image_size` must be a multiple of the pooling factor {pool}, got {image_size}")
         self.pool, self.num_references, self.detail = pool, num_references, detail
-        self.out_channels = 3 * (1 + bool(num_references) + detail)
+        self.out_channels = 3 * (1 + 2 * bool(num_references) + 2 * detail)
         side = image_size // pool
         self.register_buffer("references", torch.zeros(num_references, 3, side, side))
+        self.register_buffer("sources", torch.full((num_references,), -1))
         self.register_buffer("pixel_std", torch.ones(3))
-        self.register_buffer("gain", torch.ones(()))
+        self.register_buffer("gain", torch.ones(2))
         self.register_buffer("detail_gain", torch.ones(()))
+        self._left_out: Tensor | None = None
+
+    @contextmanager
+    def leaving_out(self, sources: Tensor) -> Iterator[None]:
+        """Compare image ``n`` of the batches in this block with all references but those of source ``sources[n]``.
+
+        Batches may be multiples: image ``n + len(sources)`` has source ``sources[n]`` as well. Training needs it: a
+        normal image would find itself.
+        """
+        self._left_out = sources
+        try:
+            yield
+        finally:
+            self._left_out = None
 
     def forward(self, images: Tensor) -> Tensor:
-        """Normalised images ``(N, 3, S, S)`` to channels ``(N, 3 or 6, S / pool, S / pool)``."""
+        """Normalised images ``(N, 3, S, S)`` to channels ``(N, out_channels, S / pool, S / pool)``."""
         pooled = F.avg_pool2d(images, self.pool) if self.pool > 1 else images
         parts = [pooled]
         if self.num_references:
-            parts.append(self.gain * self.difference(pooled))
+            parts += [gain * part for gain, part in zip(self.gain, self.differences(pooled), strict=True)]
         if self.detail:
-            parts.append(self.detail_gain * self.local_difference(pooled))
+            parts += [self.detail_gain * part for part in self.line_differences(pooled)]
         return torch.cat(parts, dim=1)
 
-    def local_difference(self, pooled: Tensor) -> Tensor:
-        """Difference ``(N, 3, s, s)`` of each pixel to the mean of its surroundings, pixel units of [0, 1]."""
-        pixels = pooled * self.pixel_std[:, None, None]
-        width = pooled.shape[-1] // _SURROUNDINGS // 2 * 2 + 1
-        mean = F.avg_pool2d(pixels, width, stride=1, padding=width // 2, count_include_pad=False)
-        return pixels - mean
+    def line_differences(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
+        """Differences ``(N, 3, s, s)`` of each pixel to the mean of its column, and of its row, pixels of [0, 1].
 
-    def difference(self, pooled: Tensor) -> Tensor:
-        """Difference ``(N, 3, s, s)`` of pooled normalised images to their nearest centres, pixel units of [0, 1]."""
-        centred = _centred(pooled * self.pixel_std[:, None, None])
-        distances = _distances(_coarse(centred), _coarse(self.references))  # (N, K)
-        weights = torch.softmax(-distances / _SOFTNESS**2, dim=1).to(centred.dtype)
-        mixture = (weights @ self.references.flatten(1)).view_as(centred)
-        return centred - mixture
+        Means are taken over half the image, around the pixel.
+        """
+        pixels = pooled * self.pixel_std[:, None, None]
+        half = pooled.shape[-1] // 4
+        column, row = (
+            F.avg_pool2d(pixels, size, stride=1, padding=(size[0] // 2, size[1] // 2), count_include_pad=False)
+            for size in ((2 * half + 1, 1), (1, 2 * half + 1))
+        )
+        return pixels - column, pixels - row
+
+    def differences(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
+        """Differences ``(N, 3, s, s)`` of pooled normalised images to their nearest references, pixels of [0, 1].
+
+        The first as they are, the second without each image's mean.
+        """
+        with torch.autocast(pooled.device.type, enabled=False):  # a grey level is 1/255: bfloat16 rounds it away
+            pixels = pooled.to(self.references.dtype) * self.pixel_std[:, None, None]
+            raw = pixels - self._nearest(pixels, self.references)
+            pixels = _centred(pixels)
+            return raw, pixels - self._nearest(pixels, _centred(self.references))
+
+    def _nearest(self, images: Tensor, references: Tensor) -> Tensor:
+        """Mixture ``(N, 3, s, s)`` of references, each weighed by its likeness to the image."""
+        logits = -_distances(_coarse(images), _coarse(references)) / _SOFTNESS**2  # (N, R)
+        if self._left_out is not None:
+            same = self._left_out.repeat(len(images) // len(self._left_out))[:, None] == self.sources
+            logits = logits.masked_fill(same & ~same.all(1, keepdim=True), -torch.inf)  # a lone image has no other
+        return (logits.softmax(dim=1) @ references.flatten(1)).view_as(images)
 
     @torch.no_grad()
-    def fit(self, images: Tensor, pixel_std: Tensor, *, seed: int) -> None:
-        """Find the centres by k-means, and the scale of the differences.
+    def fit(self, images: Tensor, pixel_std: Tensor, sources: Tensor, *, seed: int) -> None:
+        """Keep normal images as references, and find the scale of the differences.
 
         Args:
             images: Normalised normal images ``(M, 3, S, S)``.
             pixel_std: What the images were divided by ``(3,)``.
-            seed: Seed of the start of k-means.
+            sources: Number of each image ``(M,)``, not negative, by which `leaving_out` knows it again.
+            seed: Seed of the choice of references among more images than are kept.
         """
         self.pixel_std = pixel_std.flatten().to(self.references)
+        pooled = F.avg_pool2d(images, self.pool)
         if self.detail:
-            spread = self.local_difference(F.avg_pool2d(images, self.pool)).square().mean().sqrt()
+            spread = torch.stack(self.line_differences(pooled)).square().mean().sqrt()
             self.detail_gain = 1 / spread.clamp_min(_SMALLEST)
         if not self.num_references:
             return
-        from sklearn.cluster import KMeans
+        pixels = pooled * self.pixel_std[:, None, None]
+        chosen = _representatives(_coarse(_centred(pixels)), self.num_references, seed=seed)
+        self.references, self.sources = pixels[chosen], sources[chosen].to(self.sources)
+        with self.leaving_out(sources):
+            parts = self.differences(pooled)
+        self.gain = torch.stack([1 / part.square().mean().sqrt().clamp_min(_SMALLEST) for part in parts])
 
-        centred = _centred(F.avg_pool2d(images, self.pool) * self.pixel_std[:, None, None])
-        count = min(self.num_references, len(centred))
-        labels = KMeans(count, n_init=1, max_iter=30, random_state=seed).fit_predict(_coarse(centred).numpy())
-        for number in range(self.num_references):
-            members = centred[torch.from_numpy(labels == number % count)]
-            if len(members):
-                self.references[number] = members.median(dim=0).values  # a median forgets a stray defect
-        pooled = F.avg_pool2d(images, self.pool)
-        spread = self.difference(pooled).square().mean().sqrt()
-        self.gain = 1 / spread.clamp_min(_SMALLEST)
+
+def _representatives(rows: Tensor, count: int, *, seed: int) -> Tensor:
+    """Numbers of ``count`` rows that stand for all: of each k-means cluster the row nearest to its centre.
+
+    Fewer rows than ``count`` are repeated.
+    """
+    if len(rows) <= count:
+        return torch.arange(count) % len(rows)
+    from sklearn.cluster import KMeans
+
+    found = KMeans(count, n_init=1, max_iter=10, random_state=seed).fit(rows.numpy())
+    return _distances(torch.from_numpy(found.cluster_centers_).to(rows), rows).argmin(dim=1)
 
 
 def _centred(images: Tensor) -> Tensor:
@@ -106,9 +149,11 @@ def _centred(images: Tensor) -> Tensor:
 
 
 def _coarse(images: Tensor) -> Tensor:
-    return F.adaptive_avg_pool2d(images, _CELLS).flatten(1).to(torch.promote_types(images.dtype, torch.float32))
+    return F.adaptive_avg_pool2d(images, min(_CELLS, images.shape[-1])).flatten(1)
 
 
 def _distances(images: Tensor, references: Tensor) -> Tensor:
-    """Mean squared differences ``(N, K)`` of rows ``(N, D)`` and ``(K, D)``."""
-    return (images[:, None] - references[None]).square().mean(dim=2)
+    """Mean squared differences ``(N, R)`` of rows ``(N, D)`` and ``(R, D)``."""
+    products = images @ references.T
+    squares = images.square().sum(1)[:, None] + references.square().sum(1)[None]
+    return (squares - 2 * products).clamp_min(0) / images.shape[1]

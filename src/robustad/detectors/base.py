@@ -73,8 +73,14 @@ class AnomalyDetector(nn.Module, ABC):
         """A detector of this config whose every tensor a checkpoint will fill; nothing is downloaded or read."""
         return cls(config)
 
-    def prepare(self, images: Tensor, *, seed: int = 0) -> None:
-        """Read statistics of normal images ``(M, 3, S, S)`` in [0, 1] before training; nothing by default."""
+    def prepare(self, images: Tensor, *, sources: Tensor | None = None, seed: int = 0) -> None:
+        """Read statistics of normal images ``(M, 3, S, S)`` in [0, 1] before training; nothing by default.
+
+        Args:
+            images: Normal images.
+            sources: Number of each image in the training set ``(M,)``; None = they are the training set, in order.
+            seed: Seed of random choices.
+        """
 
     @property
     def image_size(self) -> int:

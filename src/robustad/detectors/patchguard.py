@@ -7,6 +7,8 @@ deliberate deviations are options of `PatchGuardConfig`, named in ``docs/patchgu
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -51,7 +53,7 @@ class PatchGuardConfig(DetectorConfig):
     discriminator_hidden: int = 256
     dropout: float = 0.0
     position_std: float = 0.02
-    top_k: float = 0.05
+    top_k: float = 0.03
     sigma: float = 4.0
     radius: int = 8
 
@@ -130,11 +132,26 @@ class PatchGuard(AnomalyDetector):
         assert isinstance(config, PatchGuardConfig)
         return cls(config, load_weights=False)
 
-    def prepare(self, images: Tensor, *, seed: int = 0) -> None:
-        """Find the references of normal images, where the backbone compares with some."""
-        for module in self.features.modules():
-            if isinstance(module, ReferenceStem):
-                module.fit(self.normalise(images), self.std, seed=seed)
+    def prepare(self, images: Tensor, *, sources: Tensor | None = None, seed: int = 0) -> None:
+        """Choose the references of normal images, where the backbone compares with some."""
+        if sources is None:
+            sources = torch.arange(len(images))
+        for stem in self._reference_stems():
+            stem.fit(self.normalise(images), self.std, sources, seed=seed)
+
+    @contextmanager
+    def leaving_out(self, sources: Sequence[int]) -> Iterator[None]:
+        """Compare no training image with itself: image ``n`` of the batches in this block came from ``sources[n]``.
+
+        Batches may be multiples, as in `ReferenceStem.leaving_out`; without sources, nothing is left out.
+        """
+        with ExitStack() as stack:
+            for stem in self._reference_stems() if sources else ():
+                stack.enter_context(stem.leaving_out(torch.tensor(sources, device=self.mean.device)))
+            yield
+
+    def _reference_stems(self) -> list[ReferenceStem]:
+        return [module for module in self.features.modules() if isinstance(module, ReferenceStem)]
 
     @property
     def num_prefix_tokens(self) -> int:

@@ -23,11 +23,13 @@ class Draws:
         uniform: ``(N, 32)`` uniform numbers in [0, 1); each shape and appearance reads fixed columns.
         normal: ``(N, M)`` standard normal numbers, the grids of the noise fields.
         size: Height and width of the images.
+        half_sizes: Half axes of blobs and rectangles, from and to, in image sides.
     """
 
     uniform: Tensor
     normal: Tensor
     size: tuple[int, int]
+    half_sizes: tuple[float, float] = (0.06, 0.5)
 
     def column(self, number: int) -> Tensor:
         """Uniform numbers of one column, ``(N, 1, 1)``."""
@@ -35,7 +37,7 @@ class Draws:
 
     def select(self, index: Tensor) -> Draws:
         """The draws of some of the images."""
-        return Draws(self.uniform[index], self.normal[index], self.size)
+        return dataclasses.replace(self, uniform=self.uniform[index], normal=self.normal[index])
 
     def warp(self) -> Tensor:
         """Standardised coarse noise ``(N, H, W)``: bends outlines."""

@@ -39,6 +39,7 @@ class PseudoAnomalyConfig:
     Attributes:
         shapes: Weight of each shape of `SHAPES`.
         appearances: Weight of each appearance of `APPEARANCES`; the shape ``whole`` always changes the light.
+        half_sizes: Half axes of blobs and rectangles, log-uniform from the first to the second, in image sides.
         max_regions: Regions per image, uniformly from 1 to this number.
         min_change: Mean absolute change inside a region, in pixel units of [0, 1], below which it is amplified; where
             that does not help (nothing to amplify, or saturated), the light is stepped instead. The shape ``whole``
@@ -47,6 +48,7 @@ class PseudoAnomalyConfig:
 
     shapes: Mapping[str, float] = dataclasses.field(default_factory=_default_shapes)
     appearances: Mapping[str, float] = dataclasses.field(default_factory=_default_appearances)
+    half_sizes: tuple[float, float] = (0.06, 0.5)
     max_regions: int = 1
     min_change: float = 12 / 255
 
@@ -58,6 +60,11 @@ class PseudoAnomalyConfig:
                 raise ValueError(
                     f"`{name}` needs at least one positive weight and no negative one, got {dict(weights)}"
                 )
+        smallest, largest = self.half_sizes
+        if not 0 < smallest <= largest <= 1:
+            raise ValueError(
+                f"`half_sizes` must be two shares of the image side, rising, in (0, 1], got {self.half_sizes}"
+            )
         check_at_least("max_regions", self.max_regions, 1)
         check_fraction("min_change", self.min_change)
 
@@ -106,6 +113,7 @@ class PseudoAnomalies:
 
     def _one_region(self, images: Tensor, foreground: Tensor, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
         draws = draw(seeds, (images.shape[-2], images.shape[-1]))
+        draws = dataclasses.replace(draws, half_sizes=self.config.half_sizes)
         draws = _centred(draws, foreground)
         shapes = _choose(draws.uniform[:, 9], self.config.shapes)
         alpha = _by_kind(shapes, draws, SHAPES) * foreground
@@ -153,7 +161,7 @@ def _centred(draws: Draws, foreground: Tensor) -> Draws:
     jitter = draws.uniform[:, :2]  # where inside that pixel
     uniform[:, 0] = (index.div(width, rounding_mode="floor") + jitter[:, 0]) / height
     uniform[:, 1] = (index % width + jitter[:, 1]) / width
-    return Draws(uniform, draws.normal, draws.size)
+    return dataclasses.replace(draws, uniform=uniform)
 
 
 def _choose(uniform: Tensor, weights: Mapping[str, float]) -> list[str]:

@@ -25,8 +25,9 @@ def _rotated(draws: Draws) -> tuple[Tensor, Tensor]:
 
 
 def _half_axes(draws: Draws) -> tuple[Tensor, Tensor]:
-    """Half axes: geometric mean log-uniform from 0.06 to 0.5 of the image side, aspect up to 3."""
-    size = 0.06 * (0.5 / 0.06) ** draws.column(3)
+    """Half axes: geometric mean log-uniform within ``draws.half_sizes``, aspect up to 3."""
+    smallest, largest = draws.half_sizes
+    size = smallest * (largest / smallest) ** draws.column(3)
     aspect = 3 ** (draws.column(4) - 0.5)
     return size * aspect, size / aspect
 

@@ -19,11 +19,13 @@ class Batch(NamedTuple):
         images: ``(N, 3, S, S)`` in [0, 1].
         foreground: ``(N, S, S)`` bool, where pseudo-anomalies may lie.
         seeds: One per image, derived from (seed, epoch, sample).
+        sources: Number of each image in the training set; empty = unknown.
     """
 
     images: Tensor
     foreground: Tensor
     seeds: list[int]
+    sources: Sequence[int] = ()
 
 
 class Schedule:
@@ -107,8 +109,9 @@ class Batches:
             generator=torch_generator(self.schedule.seed, "workers"),  # the loader must not draw from the global one
         )
         for number, (images, foreground) in enumerate(loader, start=step):
-            seeds = self.schedule.seeds(number)[self.rank :: self.world_size]
-            yield Batch(images.to(torch.float32) / 255, foreground, seeds)
+            mine = slice(self.rank, None, self.world_size)
+            seeds, sources = self.schedule.seeds(number)[mine], self.schedule.indices(number)[mine]
+            yield Batch(images.to(torch.float32) / 255, foreground, seeds, sources)
 
 
 def _collate(items: Sequence[dict[str, Tensor]]) -> tuple[Tensor, Tensor]:
@@ -124,4 +127,4 @@ def augment(batch: Batch) -> Batch:
         image = images[i].flip(axes) * (1 + 0.1 * (u[2] - 0.5)) + 0.04 * (u[3] - 0.5)
         images[i] = image.clamp(0, 1)
         foreground[i] = foreground[i].flip([axis - 1 for axis in axes])
-    return Batch(images, foreground, batch.seeds)
+    return batch._replace(images=images, foreground=foreground)

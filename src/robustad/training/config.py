@@ -56,7 +56,7 @@ class TrainingConfig:
     gradient_clip: float = 1.0
     average_decay: float = 0.995
     precision: str = "auto"
-    epsilon: float = 3 / 255
+    epsilon: float = 2 / 255
     epsilon_warmup: float = 0.1
     replays: int = 4
     attack_steps: int = 2

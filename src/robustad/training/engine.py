@@ -193,7 +193,8 @@ class Engine:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         batch = augment(batch) if config.augment else batch
-        batch = Batch(self.fabric.to_device(batch.images), self.fabric.to_device(batch.foreground), batch.seeds)
+        images, foreground = self.fabric.to_device((batch.images, batch.foreground))
+        batch = batch._replace(images=images, foreground=foreground)
         self.network.train()
         with isolated_randomness(derive_seed(config.seed, "step", step)):
             losses = self.method.loss(self.network, batch, context)

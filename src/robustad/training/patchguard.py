@@ -56,7 +56,7 @@ class PatchGuardMethod(ABC):
         images = torch.cat([batch.images, anomalous])
         masks = torch.cat([torch.zeros_like(masks), masks])
         epsilon = self.epsilon(context)
-        with context.fabric.autocast():
+        with context.fabric.autocast(), self.network.leaving_out(batch.sources):
             attacked = self.attack(images, masks, epsilon, [*batch.seeds, *batch.seeds]) if epsilon else None
             return self.group_losses(network, images, attacked, masks)
 
@@ -211,7 +211,7 @@ class ReplayMethod(DefaultMethod):
         self._offset = self._offset.to(self._images.device)  # a resumed one was read on the CPU
         offset = self._offset.clamp(-self._epsilon, self._epsilon)
         self._input = (self._images + offset).clamp(0, 1).detach().requires_grad_(True)
-        with context.fabric.autocast():
+        with context.fabric.autocast(), self.network.leaving_out(batch.sources):
             losses = self.group_losses(network, self._input, None, self._masks)
         return Losses(losses.total, {"loss_attacked": losses.total.detach()})
 

@@ -55,7 +55,23 @@ def _default() -> Recipe:
     return Recipe(model=PatchGuardConfig(), training=TrainingConfig(max_time=300.0))
 
 
-RECIPES = {"default": _default, "published": _published}
+def _texture() -> Recipe:
+    """The default for surfaces that vary from image to image, with small marks as defects."""
+    base = _default()
+    return dataclasses.replace(
+        base,
+        model=dataclasses.replace(base.model, backbone="vit_texture"),
+        training=dataclasses.replace(base.training, max_time=1200.0),
+        pseudo=PseudoAnomalyConfig(
+            shapes={"blob": 0.55, "stroke": 0.45},
+            appearances={"light": 0.8, "texture": 0.1, "tint": 0.1},
+            half_sizes=(0.02, 0.25),
+            min_change=24 / 255,
+        ),
+    )
+
+
+RECIPES = {"default": _default, "texture": _texture, "published": _published}
 
 
 def recipe(name: str) -> Recipe:

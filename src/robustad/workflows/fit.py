@@ -38,7 +38,7 @@ from robustad.workflows._generators import make_generator
 
 METHODS = ("default", "published")
 CONFIG_FILE, CHECKPOINT = "config.json", "checkpoint"
-MAX_PREPARED = 512  # normal images that statistics and references are taken from
+MAX_PREPARED = 1024  # normal images that statistics and references are taken from
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,9 +243,7 @@ def _detector(config: FitConfig, dataset: ImageDataset) -> PatchGuard:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         detector = PatchGuard(model)
-    if config.training.augment:
-        images = torch.cat([images, images.flip(2), images.flip(3), images.flip(2, 3)])
-    detector.prepare(images, seed=seed)
+    detector.prepare(images, sources=chosen, seed=seed)
     return detector
 
 

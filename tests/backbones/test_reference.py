@@ -1,0 +1,120 @@
+"""The reference stem compares an image with the normal images that resemble it most."""
+
+import pytest
+import torch
+
+from robustad.backbones.reference import ReferenceStem
+
+STD = torch.tensor([0.5, 0.25, 0.2])
+
+
+def normal_images(count=6, side=16):
+    """Random blocks, far from each other, in [0, 1]."""
+    blocks = torch.rand(count, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    return blocks.repeat_interleave(side // 4, 2).repeat_interleave(side // 4, 3)
+
+
+def fitted(images, *, pool=2, count=6, detail=False, sources=None):
+    stem = ReferenceStem(images.shape[-1], pool=pool, num_references=count, detail=detail)
+    sources = torch.arange(len(images)) if sources is None else sources
+    stem.fit(images / STD[:, None, None], STD, sources, seed=0)
+    return stem
+
+
+def differences(stem, images):
+    return stem.differences(torch.nn.functional.avg_pool2d(images / STD[:, None, None], stem.pool))
+
+
+def test_a_known_image_differs_from_nothing():
+    images = normal_images()
+    raw, centred = differences(fitted(images), images)
+    assert raw.abs().max() < 1e-3 and centred.abs().max() < 1e-3
+
+
+def test_a_defect_is_the_difference_in_pixel_units_and_a_drift_of_light_only_in_the_raw_one():
+    images = normal_images()
+    stem = fitted(images)
+    defect = images.clone()
+    defect[:, :, 4:8, 8:12] -= 0.2
+    raw, centred = differences(stem, defect)
+    assert raw[:, :, 2:4, 4:6].mean().item() == pytest.approx(-0.2, abs=0.01)
+    assert raw[:, :, 5:].abs().max() < 0.01
+    assert (centred[:, :, 2:4, 4:6].mean() - centred[:, :, 5:].mean()).item() == pytest.approx(-0.2, abs=0.01)
+    raw, centred = differences(stem, images + 0.03)
+    assert raw.mean().item() == pytest.approx(0.03, abs=0.003)
+    assert centred.abs().max() < 1e-3
+
+
+def test_leaving_out_finds_no_image_in_itself_also_in_multiples_of_a_batch():
+    images = normal_images()
+    stem = fitted(images)
+    with stem.leaving_out(torch.arange(6)):
+        alone = differences(stem, images)[0]
+        twice = differences(stem, torch.cat([images, images]))[0]
+    others = torch.stack([fitted(torch.cat([images[:i], images[i + 1 :]]), count=5).references for i in range(6)])
+    nearest = [
+        others[i][(others[i] - pooled).square().flatten(1).mean(1).argmin()] for i, pooled in enumerate(pools(images))
+    ]
+    assert torch.allclose(alone, pools(images) - torch.stack(nearest), atol=2e-3)
+    assert torch.equal(twice, torch.cat([alone, alone]))
+    assert differences(stem, images)[0].abs().max() < 1e-3, "outside the block nothing is left out"
+
+
+def pools(images):
+    return torch.nn.functional.avg_pool2d(images, 2)
+
+
+def test_a_lone_image_is_compared_with_itself_rather_than_with_nothing():
+    stem = fitted(normal_images(1), count=4)
+    with stem.leaving_out(torch.tensor([0])):
+        assert torch.isfinite(differences(stem, normal_images(1))[0]).all()
+
+
+def test_among_more_images_than_are_kept_references_stand_for_all_groups_and_keep_their_numbers():
+    groups = normal_images(4).repeat_interleave(10, 0)
+    noise = torch.randn(groups.shape, generator=torch.Generator().manual_seed(1))
+    images = (groups + 0.005 * noise).clamp(0, 1)
+    stem = fitted(images, count=4, sources=torch.arange(100, 140))
+    assert sorted((stem.sources // 10).tolist()) == [10, 11, 12, 13]
+    for number, reference in zip(stem.sources.tolist(), stem.references, strict=True):
+        assert torch.allclose(reference, pools(images)[number - 100], atol=1e-6)
+
+
+def test_differences_enter_the_network_with_the_spread_of_normal_images_as_their_unit():
+    images = normal_images(12, side=64)
+    stem = fitted(images, count=12, detail=True)
+    with stem.leaving_out(torch.arange(12)):
+        channels = stem(images / STD[:, None, None])
+    assert channels.shape == (12, stem.out_channels, 32, 32) and stem.out_channels == 15
+    for part in (channels[:, 3:6], channels[:, 6:9], channels[:, 9:]):
+        assert part.square().mean().sqrt().item() == pytest.approx(1, rel=1e-4)
+
+
+def test_detail_shows_a_spot_on_a_brushed_ground_and_not_the_ground():
+    columns = torch.rand(1, 3, 1, 32, generator=torch.Generator().manual_seed(2))
+    brushed = columns.expand(1, 3, 32, 32).clone()
+    spot = brushed.clone()
+    spot[:, :, 10:12, 20:22] -= 0.3
+    stem = fitted(brushed, pool=1, count=0, detail=True)
+    along, across = stem.line_differences(spot / STD[:, None, None])
+    assert along[:, :, 10:12, 20:22].mean().item() == pytest.approx(-0.3 * 15 / 17, abs=1e-3)
+    along[:, :, :, 20:22] = 0
+    assert along.abs().max() < 1e-5, "columns without a spot are flat"
+    assert across.abs().max() > 0.1, "rows see the brushing"
+
+
+def test_gradients_reach_the_image_through_the_choice_of_references():
+    images = normal_images().double()
+    stem = fitted(images.float()).double()
+    between = (0.52 * images[:1] + 0.48 * images[1:2]) / STD[:, None, None]
+    assert torch.autograd.gradcheck(
+        lambda x: stem.differences(x), (torch.nn.functional.avg_pool2d(between, 2).requires_grad_(True),)
+    )
+
+
+def test_bfloat16_autocast_keeps_grey_levels():
+    images = normal_images()
+    stem = fitted(images)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        shifted = differences(stem, images + 1 / 255)[0]
+    assert shifted.mean().item() * 255 == pytest.approx(1, abs=0.1)

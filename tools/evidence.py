@@ -24,6 +24,7 @@ from robustad.evaluation import Results, Suite, aggregate_seeds, evaluate
 from robustad.evaluation.figures import Subject, evaluation_details, evaluation_rows
 from robustad.evaluation.store import Store
 from robustad.workflows._data import DataConfig, fingerprint, load_split
+from robustad.workflows._health import examine
 from robustad.workflows.fit import CHECKPOINT, FitConfig, fit, fit_config
 
 RUNS, RESULTS = Path("runs/evidence"), Path("results")
@@ -82,18 +83,26 @@ def measured(
     samples = load_split(data, part=part, seed=seed).test  # type: ignore[arg-type]
     names = [str(folder) for folder in (checkpoint, other) if folder]
     store = Store(RUNS / "pieces", context=f"{names} {fingerprint(samples)} {part}")
+    dataset = ImageDataset(samples, detector.image_size, cache_dir=RUNS / "cache")
     evaluation = evaluate(
         detector,
-        ImageDataset(samples, detector.image_size, cache_dir=RUNS / "cache"),
+        dataset,
         suite,
         epsilons=epsilons,
         seed=seed,
         other=load_checkpoint(other).detector if other else None,
         store=store,
     )
+    verdicts = (
+        examine(detector, dataset, epsilon=epsilons[len(epsilons) // 2], seed=seed, store=store) if checkpoint else []
+    )
     subject = Subject(detector=detector.name, recipe=recipe, data=data.label, split=part, seed=seed)
     info = load_checkpoint(checkpoint).info if checkpoint else {}
-    details = {**evaluation_details(evaluation), "training": {k: info[k] for k in ("steps", "seconds") if k in info}}
+    details = {
+        **evaluation_details(evaluation),
+        "training": {k: info[k] for k in ("steps", "seconds") if k in info},
+        "health": [verdict._asdict() for verdict in verdicts],
+    }
     return evaluation_rows(evaluation, subject), details
 
 

@@ -118,3 +118,14 @@ def test_bfloat16_autocast_keeps_grey_levels():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         shifted = differences(stem, images + 1 / 255)[0]
     assert shifted.mean().item() * 255 == pytest.approx(1, abs=0.1)
+
+
+def test_what_is_derived_from_the_references_follows_them():
+    first, second = normal_images(), normal_images().flip(0).roll(2, 2)
+    stem = fitted(first)
+    differences(stem, first)  # derived now
+    stem.load_state_dict(fitted(second).state_dict())
+    assert differences(stem, second)[0].abs().max() < 1e-3
+    stem.fit(first / STD[:, None, None], STD, torch.arange(6), seed=0)
+    assert differences(stem, first)[0].abs().max() < 1e-3
+    assert differences(stem.double(), first.double())[0].dtype == torch.float64

@@ -15,6 +15,8 @@ from robustad.detectors import (
     DETECTORS,
     Brightness,
     BrightnessConfig,
+    Cobra,
+    CobraConfig,
     PatchCore,
     PatchCoreConfig,
     PatchGuard,
@@ -46,6 +48,7 @@ MAKERS = {
     "patchguard": lambda: patchguard(feature_layers=(2, 3), mean=(0.1, 0.2, 0.3)),
     "brightness": lambda: Brightness(BrightnessConfig(image_size=16, two_sided=True, reference=0.3)).eval(),
     "patchcore": patchcore,
+    "cobra": lambda: Cobra(CobraConfig(width=2, views=2)).remember([torch.rand(3, 3, 32, 32)]).eval(),
 }
 
 

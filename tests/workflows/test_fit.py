@@ -12,6 +12,7 @@ from PIL import Image
 
 from robustad.detectors import PatchGuardConfig, load_checkpoint
 from robustad.errors import CheckpointError, LayoutError
+from robustad.training import Engine
 from robustad.workflows import fit as workflow
 from robustad.workflows._data import DataConfig
 from robustad.workflows._foreground import with_foreground
@@ -134,3 +135,50 @@ def test_an_unknown_option_in_a_stored_config_is_named(good):
     values["pseudo"]["shpaes"] = {}
     with pytest.raises(ValueError, match=r"'shpaes'.*known: .*shapes"):
         FitConfig.from_dict(values)
+
+
+def small_cobra(good, **training) -> FitConfig:
+    config = fit_config("cobra")
+    return dataclasses.replace(
+        config,
+        data=DataConfig(normal=good),
+        model=dataclasses.replace(config.model, width=4, views=2),
+        training=dataclasses.replace(
+            config.training, **{"max_steps": 2, "batch_size": 4, "attack_steps": 2, "precision": "float32", **training}
+        ),
+    )
+
+
+def test_cobra_trains_and_its_memory_lies_in_the_checkpoint(good, tmp_path):
+    one, two = (fit(small_cobra(good), tmp_path / name) for name in ("one", "two"))
+    first, second = (load_checkpoint(result.checkpoint).detector for result in (one, two))
+    assert first.name == "cobra" and first.axes.shape[:2] == (2, 11), "four fifths of 14 images"
+    for key, value in first.state_dict().items():
+        assert torch.equal(value, second.state_dict()[key]), f"{key} differs between two runs of one seed"
+    images = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    prediction = first(images)
+    assert prediction.anomaly_maps is None and prediction.scores.isfinite().all()
+
+
+def test_cobra_resumes_exactly(good, tmp_path, monkeypatch):
+    whole = fit(small_cobra(good, max_steps=4), tmp_path / "whole")
+    config = small_cobra(good, max_steps=4)
+    steps = Engine._step
+
+    def interrupted(self, batch):
+        if self.state.step == 2 and not (tmp_path / "seen").exists():
+            (tmp_path / "seen").touch()
+            raise KeyboardInterrupt
+        return steps(self, batch)
+
+    monkeypatch.setattr(Engine, "_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fit(config, tmp_path / "parts")
+    parts = fit(resume_config(tmp_path / "parts"), tmp_path / "parts", resume=True)
+    first, second = (load_checkpoint(result.checkpoint).detector.state_dict() for result in (whole, parts))
+    assert all(torch.equal(value, second[key]) for key, value in first.items())
+
+
+def test_the_published_cobra_schedule_trains(good, tmp_path):
+    config = dataclasses.replace(small_cobra(good, schedule="cobra", learning_rate=0.1), recipe="cobra")
+    assert fit(config, tmp_path / "run").steps == 2

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,13 @@ from torch.nn import functional as F
 _CELLS = 32  # images are matched on a grid of this many cells per side, or on their pixels if they have fewer
 _SOFTNESS = 2 / 255  # RMS difference, pixel units of [0, 1], that lowers a reference's weight by 1/e
 _SMALLEST = 4 / 255  # differences are scaled by their spread among normal images, but never by less than this
+
+
+class _Bank(NamedTuple):
+    """References as rows: their pixels ``(R, 3 * s * s)``, and the coarse grid that images are matched on."""
+
+    rows: Tensor
+    coarse: Tensor
 
 
 class ReferenceStem(nn.Module):
@@ -50,6 +58,15 @@ class ReferenceStem(nn.Module):
         self.register_buffer("gain", torch.ones(2))
         self.register_buffer("detail_gain", torch.ones(()))
         self._left_out: Tensor | None = None
+        self._bank: tuple[_Bank, _Bank] | None = None  # derived from the references, made when first needed
+        forget = lambda module, _keys: setattr(module, "_bank", None)  # noqa: E731
+        self.register_load_state_dict_post_hook(forget)  # type: ignore[no-untyped-call]
+
+    def _apply(self, *args: Any, **kwargs: Any) -> ReferenceStem:
+        """Other device or precision: what was derived is made anew."""
+        self._bank = None
+        super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
+        return self
 
     @contextmanager
     def leaving_out(self, sources: Tensor) -> Iterator[None]:
@@ -94,17 +111,19 @@ class ReferenceStem(nn.Module):
         """
         with torch.autocast(pooled.device.type, enabled=False):  # a grey level is 1/255: bfloat16 rounds it away
             pixels = pooled.to(self.references.dtype) * self.pixel_std[:, None, None]
-            raw = pixels - self._nearest(pixels, self.references)
-            pixels = _centred(pixels)
-            return raw, pixels - self._nearest(pixels, _centred(self.references))
+            if self._bank is None:
+                self._bank = (_bank(self.references), _bank(_centred(self.references)))
+            raw, centred = self._bank
+            light = _centred(pixels)
+            return pixels - self._nearest(pixels, raw), light - self._nearest(light, centred)
 
-    def _nearest(self, images: Tensor, references: Tensor) -> Tensor:
+    def _nearest(self, images: Tensor, bank: _Bank) -> Tensor:
         """Mixture ``(N, 3, s, s)`` of references, each weighed by its likeness to the image."""
-        logits = -_distances(_coarse(images), _coarse(references)) / _SOFTNESS**2  # (N, R)
+        logits = -_distances(_coarse(images), bank.coarse) / _SOFTNESS**2  # (N, R)
         if self._left_out is not None:
             same = self._left_out.repeat(len(images) // len(self._left_out))[:, None] == self.sources
             logits = logits.masked_fill(same & ~same.all(1, keepdim=True), -torch.inf)  # a lone image has no other
-        return (logits.softmax(dim=1) @ references.flatten(1)).view_as(images)
+        return (logits.softmax(dim=1) @ bank.rows).view_as(images)
 
     @torch.no_grad()
     def fit(self, images: Tensor, pixel_std: Tensor, sources: Tensor, *, seed: int) -> None:
@@ -125,7 +144,7 @@ class ReferenceStem(nn.Module):
             return
         pixels = pooled * self.pixel_std[:, None, None]
         chosen = _representatives(_coarse(_centred(pixels)), self.num_references, seed=seed)
-        self.references, self.sources = pixels[chosen], sources[chosen].to(self.sources)
+        self.references, self.sources, self._bank = pixels[chosen], sources[chosen].to(self.sources), None
         with self.leaving_out(sources):
             parts = self.differences(pooled)
         self.gain = torch.stack([1 / part.square().mean().sqrt().clamp_min(_SMALLEST) for part in parts])
@@ -142,6 +161,10 @@ def _representatives(rows: Tensor, count: int, *, seed: int) -> Tensor:
 
     found = KMeans(count, n_init=1, max_iter=10, random_state=seed).fit(rows.numpy())
     return _distances(torch.from_numpy(found.cluster_centers_).to(rows), rows).argmin(dim=1)
+
+
+def _bank(references: Tensor) -> _Bank:
+    return _Bank(references.flatten(1), _coarse(references))
 
 
 def _centred(images: Tensor) -> Tensor:

@@ -30,7 +30,8 @@ steps have been timed. Everything of a run lies in its folder (--run-dir): confi
 
 def build(words: Sequence[str] = ()) -> Parser:
     """The parser of this command, with the defaults of the recipe that the words ask for."""
-    from robustad.workflows.fit import FitConfig, fit_config
+    from robustad.training import FIRST_RECIPES
+    from robustad.workflows.fit import fit_config
 
     _check_resume(words)
     parser = Parser(
@@ -43,21 +44,23 @@ def build(words: Sequence[str] = ()) -> Parser:
     )
     parser.add_argument("--run-dir", type=str, default=None, help="folder of this run; default: runs/DATA-TIME")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --run-dir")
-    parser.add_config(FitConfig)
-    parser.set_defaults(nested_defaults(fit_config(chosen_recipe(words))))
+    parser.add_argument("--detector", default=None, help=f"{' or '.join(FIRST_RECIPES)}: its first recipe")
+    config = fit_config(chosen_recipe(words, FIRST_RECIPES))
+    parser.add_config(type(config))
+    parser.set_defaults(nested_defaults(config))
     return parser
 
 
 def run(arguments: Any) -> int:
     """Run it."""
-    from robustad.workflows.fit import FitConfig, fit, resume_config
+    from robustad.workflows.fit import fit, fit_config, resume_config
 
     if arguments.resume:
         if arguments.run_dir is None:
             raise UsageError("--resume needs --run-dir: the folder of the run to go on with")
         config = resume_config(arguments.run_dir)
     else:
-        config = instantiate(FitConfig, arguments)
+        config = instantiate(type(fit_config(arguments.recipe)), arguments)
         arguments.run_dir = arguments.run_dir or _new_run_dir(config.data.label)
     result = fit(config, Path(arguments.run_dir), resume=arguments.resume)
     values: dict[str, object] = {"checkpoint": result.checkpoint, "steps": f"{result.steps:,}"}

@@ -48,8 +48,13 @@ def data_config(arguments: Any) -> DataConfig | None:
     return DataConfig.from_dict(given)
 
 
-def chosen_recipe(words: Sequence[str]) -> str:
-    """The recipe that a command line asks for, directly or in its YAML file; it decides the other defaults."""
+def chosen_recipe(words: Sequence[str], first: Mapping[str, str] | None = None) -> str:
+    """The recipe that a command line asks for, directly or in its YAML file; it decides the other defaults.
+
+    Args:
+        words: The command line.
+        first: The recipe of each value of ``--detector``, which counts where no recipe is named.
+    """
     found = ""
     for number, word in enumerate(words):
         flag, equals, value = word.partition("=")
@@ -58,6 +63,10 @@ def chosen_recipe(words: Sequence[str]) -> str:
             return value
         if flag == "--config":
             found = _recipe_of(Path(value)) or found
+        if flag == "--detector" and first:
+            if value not in first:
+                raise UsageError(f"--detector must be {' or '.join(first)}, got {value!r}")
+            found = found or first[value]
     return found or "default"
 
 

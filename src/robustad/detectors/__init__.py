@@ -3,6 +3,7 @@
 from robustad.detectors.base import AnomalyDetector, DetectorConfig
 from robustad.detectors.baselines import Brightness, BrightnessConfig, PatchCore, PatchCoreConfig
 from robustad.detectors.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from robustad.detectors.cobra import Cobra, CobraConfig
 from robustad.detectors.official import load_official
 from robustad.detectors.patchguard import PatchGuard, PatchGuardConfig, PatchOutput
 from robustad.detectors.registry import DETECTORS
@@ -13,6 +14,8 @@ __all__ = [
     "Brightness",
     "BrightnessConfig",
     "Checkpoint",
+    "Cobra",
+    "CobraConfig",
     "DetectorConfig",
     "PatchCore",
     "PatchCoreConfig",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Self
 
 import torch
@@ -81,6 +81,9 @@ class AnomalyDetector(nn.Module, ABC):
             sources: Number of each image in the training set ``(M,)``; None = they are the training set, in order.
             seed: Seed of random choices.
         """
+
+    def complete(self, batches: Iterable[Tensor]) -> None:
+        """Take what scores need from normal images ``(n, 3, S, S)`` after training; nothing by default."""
 
     @property
     def image_size(self) -> int:

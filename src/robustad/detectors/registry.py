@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from robustad.detectors.base import AnomalyDetector
 from robustad.detectors.baselines import Brightness, PatchCore
+from robustad.detectors.cobra import Cobra
 from robustad.detectors.patchguard import PatchGuard
 
 DETECTORS: dict[str, type[AnomalyDetector]] = {
     "brightness": Brightness,
+    "cobra": Cobra,
     "patchcore": PatchCore,
     "patchguard": PatchGuard,
 }

@@ -1,16 +1,22 @@
 """Training: one engine on Lightning Fabric, one method per detector, recipes by name."""
 
 from robustad.training.batches import Batch, Batches, Schedule
+from robustad.training.cobra import CobraLossConfig, CobraMethod
 from robustad.training.config import TrainingConfig
 from robustad.training.engine import Engine, Losses, Method, RunResult, StepContext, make_fabric
+from robustad.training.generators import Generator
 from robustad.training.looks import EarlyLook
-from robustad.training.patchguard import DefaultMethod, Generator, PatchGuardMethod, PublishedMethod, ReplayMethod
-from robustad.training.recipes import RECIPES, Recipe, recipe
+from robustad.training.patchguard import DefaultMethod, PatchGuardMethod, PublishedMethod, ReplayMethod
+from robustad.training.recipes import FIRST_RECIPES, RECIPES, CobraRecipe, PatchGuardRecipe, Recipe, recipe
 
 __all__ = [
+    "FIRST_RECIPES",
     "RECIPES",
     "Batch",
     "Batches",
+    "CobraLossConfig",
+    "CobraMethod",
+    "CobraRecipe",
     "DefaultMethod",
     "EarlyLook",
     "Engine",
@@ -18,6 +24,7 @@ __all__ = [
     "Losses",
     "Method",
     "PatchGuardMethod",
+    "PatchGuardRecipe",
     "PublishedMethod",
     "Recipe",
     "ReplayMethod",

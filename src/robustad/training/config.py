@@ -10,7 +10,7 @@ from robustad._checks import check_at_least, check_choice, check_epsilon, check_
 from robustad._configs import from_plain
 
 PRECISIONS = ("auto", "float32", "bfloat16")
-SCHEDULES = ("cosine", "published")
+SCHEDULES = ("cosine", "published", "cobra")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,8 @@ class TrainingConfig:
         max_epochs: Number of passes over the normal images; overrides ``max_time``.
         learning_rate: Peak learning rate of AdamW.
         weight_decay: Weight decay of AdamW, on matrices only unless the schedule is ``published``.
-        schedule: ``cosine`` (warm-up, then cosine per step to 2 %) or ``published`` (cosine per epoch to 1.25 %).
+        schedule: ``cosine`` (warm-up, then cosine per step to 2 %), ``published`` (PatchGuard's: cosine per epoch to
+            1.25 %) or ``cobra`` (COBRA's: LARS instead of AdamW, ten epochs of warm-up to ten times, then cosine).
         warmup_steps: Steps of linear learning-rate warm-up.
         gradient_clip: Largest gradient norm; 0 = no clipping.
         average_decay: Decay of the weight average that becomes the detector; 0 = the last weights.

@@ -19,8 +19,9 @@ from robustad.training.average import WeightAverage
 from robustad.training.batches import Batch, Batches, augment
 from robustad.training.budget import StepBudget
 from robustad.training.config import TrainingConfig
+from robustad.training.lars import LARS
 from robustad.training.runlog import RunLog, read_log
-from robustad.training.schedules import cosine_with_warmup, published_cosine
+from robustad.training.schedules import cobra_cosine, cosine_with_warmup, published_cosine
 from robustad.training.state import TrainingState
 
 
@@ -212,6 +213,9 @@ class Engine:
         if config.schedule == "published":
             epochs = max(1, -(-(context.total or 1) // self.batches.schedule.steps_per_epoch))
             return config.learning_rate * published_cosine(context.epoch, epochs)
+        if config.schedule == "cobra":
+            each = self.batches.schedule.steps_per_epoch
+            return config.learning_rate * cobra_cosine(context.step, each, max(1, -(-(context.total or 1) // each)))
         step, total = (context.step, context.total) if context.total else (0, 1)
         share = cosine_with_warmup(step, total, warmup=1)
         return config.learning_rate * share * min(1.0, (context.step + 1) / max(1, config.warmup_steps))
@@ -298,6 +302,8 @@ def _optimizer(network: nn.Module, config: TrainingConfig) -> torch.optim.Optimi
     parameters = [p for p in network.parameters() if p.requires_grad]
     if config.schedule == "published":
         return torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
+    if config.schedule == "cobra":
+        return LARS(parameters, lr=config.learning_rate)
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from robustad.attacks import PGD, ImageObjective
 from robustad.metrics import auroc
 from robustad.training.engine import LOOK_FIGURE
-from robustad.training.patchguard import Generator
+from robustad.training.generators import Generator
 
 
 class EarlyLook:
@@ -48,13 +48,15 @@ class EarlyLook:
         training = detector.training
         detector.eval()
         clean, attacked = [], []
-        for start in range(0, len(self.images), 32):
-            x, labels = (part[start : start + 32].to(device) for part in (self.images, self.labels))
-            worst = self.attack(ImageObjective(detector, labels), x, epsilon=self.epsilon)
-            with torch.no_grad():
-                clean.append(detector(x).scores.cpu())
-                attacked.append(detector(worst).scores.cpu())
-        detector.train(training)
+        try:
+            for start in range(0, len(self.images), 32):
+                x, labels = (part[start : start + 32].to(device) for part in (self.images, self.labels))
+                worst = self.attack(ImageObjective(detector, labels), x, epsilon=self.epsilon)
+                with torch.no_grad():
+                    clean.append(detector(x).scores.cpu())
+                    attacked.append(detector(worst).scores.cpu())
+        finally:
+            detector.train(training)
         return {
             "look_AUROC": auroc(torch.cat(clean), self.labels),
             LOOK_FIGURE: auroc(torch.cat(attacked), self.labels),

@@ -8,7 +8,7 @@ so here all groups share their forwards, and attacks take gradients with respect
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ from robustad.ops.patches import patch_labels
 from robustad.training.batches import Batch
 from robustad.training.config import TrainingConfig
 from robustad.training.engine import Losses, StepContext
+from robustad.training.generators import Generator
 from robustad.training.losses import (
     PUBLISHED_COEFFICIENTS,
     attention_loss,
@@ -31,9 +32,6 @@ from robustad.training.losses import (
     published_patch_loss,
 )
 from robustad.training.schedules import epsilon_at
-
-Generator = Callable[..., tuple[Tensor, Tensor]]
-"""``generator(images, foreground, seeds=...) -> (anomalous images, masks)``."""
 
 
 class PatchGuardMethod(ABC):

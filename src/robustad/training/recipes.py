@@ -3,30 +3,172 @@
 from __future__ import annotations
 
 import dataclasses
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from torch import Tensor
 
 from robustad._checks import check_choice
-from robustad.detectors import PatchGuardConfig
+from robustad.detectors import AnomalyDetector, Cobra, CobraConfig, DetectorConfig, PatchGuard, PatchGuardConfig
 from robustad.synthesis import PseudoAnomalyConfig
+from robustad.training.cobra import CobraLossConfig, CobraMethod
 from robustad.training.config import TrainingConfig
+from robustad.training.engine import Method
+from robustad.training.generators import Generator, default_generator, published_generator
+from robustad.training.patchguard import DefaultMethod, PatchGuardMethod, PublishedMethod, ReplayMethod
+
+METHODS = ("default", "published")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Recipe:
+class Recipe(ABC):
+    """Options of one way to train one detector, and what follows from them.
+
+    Attributes:
+        model: Architecture.
+        training: Engine and adversarial training.
+    """
+
+    detector_class: ClassVar[type[AnomalyDetector]]
+    looks: ClassVar[bool]
+    """Whether the detector can score before its training is complete, hence be looked at."""
+    model: DetectorConfig
+    training: TrainingConfig
+
+    def __post_init__(self) -> None:  # noqa: B027 - options are checked by who has them
+        """Nothing to check here."""
+
+    @abstractmethod
+    def make_method(self, detector: AnomalyDetector, generator: Generator) -> Method:
+        """The step that trains ``detector``."""
+
+    @abstractmethod
+    def make_generator(self, data: str | None = None, category: str | None = None) -> Generator:
+        """The maker of pseudo-anomalies; bounds of the published one depend on the data set."""
+
+    def model_for(self, images: Tensor) -> DetectorConfig:
+        """The architecture, adapted to normal training images ``(M, 3, S, S)`` in [0, 1]."""
+        del images
+        return self.model
+
+    @property
+    def look_epsilon(self) -> float:
+        """Radius of the attack of early looks."""
+        return self.training.epsilon
+
+    @property
+    def published_loading(self) -> bool:
+        """Whether images are read as the released PatchGuard code reads them."""
+        return False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PatchGuardRecipe(Recipe):
     """Options of one way to train PatchGuard.
 
     Attributes:
         model: Architecture.
         training: Engine and adversarial training.
-        pseudo: Default generator's options; unused by ``generator="published"``.
+        pseudo: Options of the default generator of pseudo-anomalies.
         generator: ``default`` or ``published``.
-        method: ``default`` or ``published``: loss and training attack.
+        method: Loss and training attack, ``default`` or ``published``.
     """
 
-    model: PatchGuardConfig
-    training: TrainingConfig
+    detector_class: ClassVar[type[AnomalyDetector]] = PatchGuard
+    looks: ClassVar[bool] = True
+    model: PatchGuardConfig = dataclasses.field(default_factory=PatchGuardConfig)
+    training: TrainingConfig = dataclasses.field(default_factory=lambda: TrainingConfig(max_time=300.0))
     pseudo: PseudoAnomalyConfig = dataclasses.field(default_factory=PseudoAnomalyConfig)
     generator: str = "default"
     method: str = "default"
+
+    def __post_init__(self) -> None:
+        check_choice("generator", self.generator, METHODS)
+        check_choice("method", self.method, METHODS)
+        super().__post_init__()
+
+    def make_method(self, detector: AnomalyDetector, generator: Generator) -> Method:
+        """See `Recipe.make_method`."""
+        assert isinstance(detector, PatchGuard)
+        return self._method_class()(detector, self.training, generator)
+
+    def _method_class(self) -> type[PatchGuardMethod]:
+        if self.method == "published":
+            return PublishedMethod
+        return ReplayMethod if self.training.replays > 1 else DefaultMethod
+
+    def make_generator(self, data: str | None = None, category: str | None = None) -> Generator:
+        """See `Recipe.make_generator`."""
+        if self.generator == "default":
+            return default_generator(self.pseudo)
+        return published_generator(data, category, self.model.image_size)
+
+    def model_for(self, images: Tensor) -> DetectorConfig:
+        """From random weights, pixels are normalised by the training images' own mean and spread.
+
+        Pretrained weights keep the normalisation that they were trained with, and the published recipe its own.
+        """
+        if self.method == "published" or self.model.weights != "none":
+            return self.model
+        std = images.std(dim=(0, 2, 3)).clamp_min(4 / 255)
+        return dataclasses.replace(self.model, mean=_triple(images.mean(dim=(0, 2, 3))), std=_triple(std))
+
+    @property
+    def published_loading(self) -> bool:
+        """See `Recipe.published_loading`."""
+        return self.method == "published"
+
+    @property
+    def look_epsilon(self) -> float:
+        """Half of ours, which trains beyond the radius that it is to hold at."""
+        return self.training.epsilon / 2 if self.method == "default" else self.training.epsilon
+
+
+def _cobra_training(**options: object) -> TrainingConfig:
+    values: dict[str, object] = {
+        "max_time": 300.0,
+        "batch_size": 32,
+        "epsilon": 4 / 255,
+        "replays": 1,
+        "attack_steps": 10,
+        "average_decay": 0.0,
+        "augment": False,
+        "look_every": 0.0,
+    }
+    return TrainingConfig(**{**values, **options})  # type: ignore[arg-type]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CobraRecipe(Recipe):
+    """Options of one way to train COBRA.
+
+    Attributes:
+        model: Architecture, and the transforms of pseudo-anomalous blocks.
+        training: Engine and adversarial training.
+        losses: What is minimised, and against which adversary.
+    """
+
+    detector_class: ClassVar[type[AnomalyDetector]] = Cobra
+    looks: ClassVar[bool] = False
+    model: CobraConfig = dataclasses.field(default_factory=CobraConfig)
+    training: TrainingConfig = dataclasses.field(default_factory=_cobra_training)
+    losses: CobraLossConfig = dataclasses.field(default_factory=CobraLossConfig)
+
+    def make_method(self, detector: AnomalyDetector, generator: Generator) -> Method:
+        """See `Recipe.make_method`; pseudo-anomalies come from the detector's own blocks."""
+        del generator
+        assert isinstance(detector, Cobra)
+        return CobraMethod(detector, self.training, self.losses)
+
+    def make_generator(self, data: str | None = None, category: str | None = None) -> Generator:
+        """See `Recipe.make_generator`."""
+        del data, category
+        return default_generator(PseudoAnomalyConfig())
+
+
+def _triple(values: Tensor) -> tuple[float, float, float]:
+    red, green, blue = values.tolist()
+    return red, green, blue
 
 
 def _published() -> Recipe:
@@ -48,20 +190,16 @@ def _published() -> Recipe:
         augment=False,
         look_every=0.0,
     )
-    return Recipe(model=PatchGuardConfig.published(), training=training, generator="published", method="published")
-
-
-def _default() -> Recipe:
-    return Recipe(model=PatchGuardConfig(), training=TrainingConfig(max_time=300.0))
+    return PatchGuardRecipe(
+        model=PatchGuardConfig.published(), training=training, generator="published", method="published"
+    )
 
 
 def _texture() -> Recipe:
     """The default for surfaces that vary from image to image, with small marks as defects."""
-    base = _default()
-    return dataclasses.replace(
-        base,
-        model=dataclasses.replace(base.model, backbone="vit_texture"),
-        training=dataclasses.replace(base.training, max_time=1200.0),
+    return PatchGuardRecipe(
+        model=PatchGuardConfig(backbone="vit_texture"),
+        training=TrainingConfig(max_time=1200.0),
         pseudo=PseudoAnomalyConfig(
             shapes={"blob": 0.55, "stroke": 0.45},
             appearances={"light": 0.8, "texture": 0.1, "tint": 0.1},
@@ -71,7 +209,31 @@ def _texture() -> Recipe:
     )
 
 
-RECIPES = {"default": _default, "texture": _texture, "published": _published}
+def _published_cobra() -> Recipe:
+    """The released recipe of COBRA for small images (one-class CIFAR-10)."""
+    training = _cobra_training(
+        max_time=None,
+        max_epochs=1000,
+        batch_size=64,
+        learning_rate=0.1,
+        schedule="cobra",
+        gradient_clip=0.0,
+        epsilon=8 / 255,
+        epsilon_warmup=0.0,
+        precision="float32",
+    )
+    return CobraRecipe(training=training)
+
+
+RECIPES = {
+    "default": PatchGuardRecipe,
+    "texture": _texture,
+    "published": _published,
+    "cobra": CobraRecipe,
+    "cobra-published": _published_cobra,
+}
+FIRST_RECIPES = {"patchguard": "default", "cobra": "cobra"}
+"""The recipe of each detector that is taken unless one is named."""
 
 
 def recipe(name: str) -> Recipe:

@@ -97,3 +97,15 @@ def fingerprint(samples: Sequence[Sample]) -> str:
         size = sample.path.stat().st_size if sample.path.is_file() else -1
         digest.update(f"{sample.name}\0{size}\0{sample.crop}\n".encode())
     return digest.hexdigest()[:16]
+
+
+def thinned(samples: Sequence[Sample], limit: int | None) -> list[Sample]:
+    """At most ``limit`` samples, evenly out of both classes, in their order; each class keeps at least one."""
+    if limit is None or len(samples) <= limit:
+        return list(samples)
+    chosen: set[int] = set()
+    for label in (False, True):
+        members = [index for index, sample in enumerate(samples) if sample.label == label]
+        count = min(max(1, round(limit * len(members) / len(samples))), limit - 1, len(members))
+        chosen |= {members[round(i * (len(members) - 1) / max(1, count - 1))] for i in range(count)}
+    return [samples[index] for index in sorted(chosen)]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import typing
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,35 +17,65 @@ from robustad._checks import check_choice
 from robustad._configs import from_plain
 from robustad._random import torch_generator
 from robustad.data import ImageDataset, Sample
-from robustad.detectors import PatchGuard, PatchGuardConfig, save_checkpoint
+from robustad.detectors import AnomalyDetector, save_checkpoint
 from robustad.errors import CheckpointError
 from robustad.files import read_json, write_json
-from robustad.synthesis import PseudoAnomalyConfig
-from robustad.training import (
-    Batches,
-    DefaultMethod,
-    EarlyLook,
-    Engine,
-    PatchGuardMethod,
-    PublishedMethod,
-    ReplayMethod,
-    Schedule,
-    TrainingConfig,
-    recipe,
-)
+from robustad.training import Batches, CobraRecipe, EarlyLook, Engine, PatchGuardRecipe, Recipe, Schedule, recipe
 from robustad.training.runlog import read_log
 from robustad.workflows._data import DataConfig, fingerprint, load_split
 from robustad.workflows._foreground import with_foreground
-from robustad.workflows._generators import make_generator
 
-METHODS = ("default", "published")
 CONFIG_FILE, CHECKPOINT = "config.json", "checkpoint"
 MAX_PREPARED = 1024  # normal images that statistics and references are taken from
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitConfig:
-    """Everything that decides how a detector is trained.
+class FitConfig(Recipe):
+    """Everything that decides how a detector is trained: a recipe, and what it is applied to.
+
+    Attributes:
+        model: Architecture.
+        training: Engine and adversarial training.
+        recipe: Recipe that the other options started from.
+        data: What to train on.
+        foreground: Where pseudo-anomalies may lie, for images without a mask file: ``none`` (everywhere),
+            ``classical`` or ``cam``.
+        tensorboard: Also log for TensorBoard.
+    """
+
+    recipe: str = "default"
+    data: DataConfig = field(default_factory=DataConfig)
+    foreground: str = "none"
+    tensorboard: bool = False
+
+    def __post_init__(self) -> None:
+        check_choice("foreground", self.foreground, ("none", "classical", "cam"))
+        super().__post_init__()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        plain: dict[str, Any] = _plain(dataclasses.asdict(self))
+        return plain
+
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> FitConfig:
+        """The inverse of `to_dict`; the recipe says which detector the options are for."""
+        chosen = type(fit_config(values.get("recipe", "default")))
+        hints = typing.get_type_hints(chosen)
+        built = {}
+        for name, value in values.items():
+            kind = hints.get(name)
+            if isinstance(kind, type) and dataclasses.is_dataclass(kind) and isinstance(value, Mapping):
+                reader = getattr(kind, "from_dict", partial(from_plain, kind))
+                built[name] = reader(value)
+            else:
+                built[name] = value
+        return from_plain(chosen, built)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatchGuardFit(PatchGuardRecipe, FitConfig):
+    """How a PatchGuard detector is trained.
 
     Attributes:
         recipe: Recipe that the other options started from.
@@ -58,37 +90,27 @@ class FitConfig:
         tensorboard: Also log for TensorBoard.
     """
 
-    recipe: str = "default"
-    data: DataConfig = field(default_factory=DataConfig)
-    model: PatchGuardConfig = field(default_factory=PatchGuardConfig)
-    training: TrainingConfig = field(default_factory=lambda: TrainingConfig(max_time=300.0))
-    pseudo: PseudoAnomalyConfig = field(default_factory=PseudoAnomalyConfig)
-    generator: str = "default"
-    method: str = "default"
-    foreground: str = "none"
-    tensorboard: bool = False
 
-    def __post_init__(self) -> None:
-        check_choice("generator", self.generator, ("default", "published"))
-        check_choice("method", self.method, METHODS)
-        check_choice("foreground", self.foreground, ("none", "classical", "cam"))
+@dataclass(frozen=True, kw_only=True)
+class CobraFit(CobraRecipe, FitConfig):
+    """How a COBRA detector is trained.
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
-        plain: dict[str, Any] = _plain(dataclasses.asdict(self))
-        return plain
+    Attributes:
+        recipe: Recipe that the other options started from.
+        data: What to train on.
+        model: Architecture, and the transforms of pseudo-anomalous blocks.
+        training: Engine and adversarial training.
+        losses: What is minimised, and against which adversary.
+        foreground: Unused: pseudo-anomalies change all of an image.
+        tensorboard: Also log for TensorBoard.
+    """
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> FitConfig:
-        """The inverse of `to_dict`."""
-        rest = dict(values)
-        return cls(
-            data=DataConfig.from_dict(rest.pop("data")),
-            model=PatchGuardConfig.from_dict(rest.pop("model")),
-            training=TrainingConfig.from_dict(rest.pop("training")),
-            pseudo=from_plain(PseudoAnomalyConfig, rest.pop("pseudo")),
-            **rest,
-        )
+    recipe: str = "cobra"
+
+
+FIT_CONFIGS: dict[type[AnomalyDetector], type[FitConfig]] = {
+    config.detector_class: config for config in (PatchGuardFit, CobraFit)
+}
 
 
 @dataclass(frozen=True)
@@ -111,14 +133,8 @@ class FitResult:
 def fit_config(name: str = "default") -> FitConfig:
     """All options of a recipe."""
     chosen = recipe(name)
-    return FitConfig(
-        recipe=name,
-        model=chosen.model,
-        training=chosen.training,
-        pseudo=chosen.pseudo,
-        generator=chosen.generator,
-        method=chosen.method,
-    )
+    options = {option.name: getattr(chosen, option.name) for option in dataclasses.fields(chosen)}
+    return FIT_CONFIGS[chosen.detector_class](recipe=name, **options)
 
 
 def fit(config: FitConfig, run_dir: str | Path, *, resume: bool = False) -> FitResult:
@@ -135,14 +151,16 @@ def fit(config: FitConfig, run_dir: str | Path, *, resume: bool = False) -> FitR
     """
     run = Path(run_dir)
     split = load_split(config.data, seed=config.training.seed)
-    train, held_out = _hold_out(split.train, config.training)
+    train, held_out = _hold_out(split.train, config)
     if not resume:
         _claim(run)
         write_json(run / CONFIG_FILE, config.to_dict())
     train = with_foreground(train, config.foreground, run / "foreground" / "train")
     held_out = with_foreground(held_out, config.foreground, run / "foreground" / "held_out")
     result = _engine(config, train, held_out, run, resume=resume).run()
-    assert isinstance(result.network, PatchGuard)
+    detector = result.network
+    assert isinstance(detector, AnomalyDetector)
+    detector.complete(_batches(ImageDataset(train, config.model.image_size, cache_dir=run / "cache")))
     info = {
         "data": config.data.to_dict(),
         "seed": config.training.seed,
@@ -153,7 +171,7 @@ def fit(config: FitConfig, run_dir: str | Path, *, resume: bool = False) -> FitR
         "kept_step": result.kept_step,
         "seconds": round(result.seconds, 1),
     }
-    checkpoint = save_checkpoint(run / CHECKPOINT, result.network, info=info)
+    checkpoint = save_checkpoint(run / CHECKPOINT, detector, info=info)
     figures = [row for row in read_log(run / "log.jsonl") if "look_AUROC" in row]
     return FitResult(checkpoint, result.steps, result.seconds, figures[-1] if figures else {})
 
@@ -161,10 +179,8 @@ def fit(config: FitConfig, run_dir: str | Path, *, resume: bool = False) -> FitR
 def _engine(config: FitConfig, train: list[Sample], held_out: list[Sample], run: Path, *, resume: bool) -> Engine:
     """Everything that a training needs, joined."""
     training = config.training
-    dataset = ImageDataset(
-        train, config.model.image_size, cache_dir=run / "cache", published=config.method == "published"
-    )
-    generator = make_generator(config)
+    dataset = ImageDataset(train, config.model.image_size, cache_dir=run / "cache", published=config.published_loading)
+    generator = config.make_generator(config.data.data, config.data.category)
     schedule = Schedule(
         len(dataset),
         training.batch_size,
@@ -173,7 +189,7 @@ def _engine(config: FitConfig, train: list[Sample], held_out: list[Sample], run:
         keep_partial=training.schedule == "published",
     )
     return Engine(
-        _method(config)(_detector(config, dataset), training, generator),
+        config.make_method(_detector(config, dataset), generator),
         Batches(dataset, schedule, num_workers=training.num_workers),
         config=training,
         folder=run,
@@ -197,9 +213,10 @@ def _claim(run: Path) -> None:
     run.mkdir(parents=True, exist_ok=True)
 
 
-def _hold_out(samples: Sequence[Sample], config: TrainingConfig) -> tuple[list[Sample], list[Sample]]:
+def _hold_out(samples: Sequence[Sample], config: FitConfig) -> tuple[list[Sample], list[Sample]]:
     """Training images, and every n-th normal image held out for early looks (at most a tenth of all)."""
-    count = min(config.look_images, len(samples) // 10) if config.look_every else 0
+    training = config.training
+    count = min(training.look_images, len(samples) // 10) if config.looks and training.look_every else 0
     if count == 0:
         return list(samples), []
     chosen = {round(i * len(samples) / count) for i in range(count)}
@@ -216,40 +233,24 @@ def _look(held_out: list[Sample], config: FitConfig, generator: Any, run: Path) 
     if not held_out:
         return None
     images, foreground = _stack(ImageDataset(held_out, config.model.image_size, cache_dir=run / "cache"))
-    training = config.training
-    epsilon = training.epsilon / 2 if config.method == "default" else training.epsilon
-    return EarlyLook(images, foreground, generator, epsilon=epsilon, seed=training.seed)
+    return EarlyLook(images, foreground, generator, epsilon=config.look_epsilon, seed=config.training.seed)
 
 
-def _method(config: FitConfig) -> type[PatchGuardMethod]:
-    if config.method == "published":
-        return PublishedMethod
-    return ReplayMethod if config.training.replays > 1 else DefaultMethod
-
-
-def _detector(config: FitConfig, dataset: ImageDataset) -> PatchGuard:
-    """A detector with starting weights of the seed; the global random state is left alone.
-
-    From random weights, pixels are normalised by the training images' own mean and spread; pretrained weights keep
-    the normalisation that they were trained with.
-    """
+def _detector(config: FitConfig, dataset: ImageDataset) -> AnomalyDetector:
+    """A detector with starting weights of the seed; the global random state is left alone."""
     seed = config.training.seed
     chosen = torch.randperm(len(dataset), generator=torch_generator(seed, "prepare"))[:MAX_PREPARED]
     images = _stack(dataset, chosen.tolist())[0]
-    model = config.model
-    if config.method == "default" and model.weights == "none":
-        std = images.std(dim=(0, 2, 3)).clamp_min(4 / 255)
-        model = dataclasses.replace(model, mean=_triple(images.mean(dim=(0, 2, 3))), std=_triple(std))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        detector = PatchGuard(model)
+        detector = config.detector_class(config.model_for(images))
     detector.prepare(images, sources=chosen, seed=seed)
     return detector
 
 
-def _triple(values: Tensor) -> tuple[float, float, float]:
-    red, green, blue = values.tolist()
-    return red, green, blue
+def _batches(dataset: ImageDataset) -> Iterator[Tensor]:
+    for start in range(0, len(dataset), 64):
+        yield _stack(dataset, range(start, min(start + 64, len(dataset))))[0]
 
 
 def _plain(value: Any) -> Any:

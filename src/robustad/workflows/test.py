@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-import torch
-
 from robustad._checks import check_at_least, check_choice, check_epsilon
-from robustad._progress import Progress
 from robustad.data import ImageDataset, Sample
 from robustad.data.partition import PARTS, Part, choose_part
 from robustad.detectors import Checkpoint, load_checkpoint
@@ -26,18 +21,17 @@ from robustad.evaluation import (
     Subject,
     Suite,
     Verdict,
-    check_health,
     evaluate,
     evaluation_details,
     evaluation_rows,
 )
-from robustad.evaluation.health import CHECKS
 from robustad.files import read_json
 from robustad.inference import pick_device
 from robustad.reporting import pick_examples, write_report
 from robustad.training.runlog import read_log
 from robustad.workflows._command import test_command
-from robustad.workflows._data import DataConfig, fingerprint, load_split
+from robustad.workflows._data import DataConfig, fingerprint, load_split, thinned
+from robustad.workflows._health import examine
 from robustad.workflows._report import Findings, build_report
 
 if TYPE_CHECKING:
@@ -45,7 +39,6 @@ if TYPE_CHECKING:
 
 RESULTS, REPORT = "results.json", "report.html"
 _CACHE = "test-cache"  # not "cache": the folder may be a training run's
-_HEALTH_IMAGES = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,19 +229,7 @@ def _samples(loaded: Checkpoint, data: DataConfig, config: TestConfig) -> tuple[
     samples = choose_part(split.test, config.part, data="folder") if by_hand else split.test
     if not samples:
         raise LayoutError(f"{data.label} holds no test image; give anomalous or further normal images")
-    return split.train, _thinned(samples, config.max_images)
-
-
-def _thinned(samples: Sequence[Sample], limit: int | None) -> list[Sample]:
-    """At most ``limit`` samples, evenly out of both classes, in their order; each class keeps at least one."""
-    if limit is None or len(samples) <= limit:
-        return list(samples)
-    chosen: set[int] = set()
-    for label in (False, True):
-        members = [index for index, sample in enumerate(samples) if sample.label == label]
-        count = min(max(1, round(limit * len(members) / len(samples))), limit - 1, len(members))
-        chosen |= {members[round(i * (len(members) - 1) / max(1, count - 1))] for i in range(count)}
-    return [samples[index] for index in sorted(chosen)]
+    return split.train, thinned(samples, config.max_images)
 
 
 def _other(config: TestConfig, loaded: Checkpoint) -> Checkpoint | None:
@@ -299,31 +280,8 @@ def _keep(scores: Any, labels: Any) -> Iterable[int]:
 
 def _health(loaded: Checkpoint, dataset: ImageDataset, config: TestConfig, store: Store) -> list[Verdict]:
     radii = [epsilon for epsilon in config.epsilons if epsilon > 0] or [2 / 255]
-    epsilon = sorted(radii)[(len(radii) - 1) // 2]
-    stored = store.get("health", epsilon, config.seed)
-    if stored is not None:
-        return [Verdict(**verdict) for verdict in json.loads(str(stored["verdicts"]))]
-    chosen = _mixed(dataset.samples)
-    images = torch.stack([dataset[index]["image"] for index in chosen]).float() / 255
-    labels = torch.tensor([dataset.samples[index].label for index in chosen])
-    with Progress("examining", len(CHECKS), unit="checks") as shown:
-        note: Callable[[str], None] = lambda name: shown.move_to(list(CHECKS).index(name), note=name)  # noqa: E731
-        verdicts = check_health(loaded.detector, images, labels, epsilon=epsilon, seed=config.seed, on_check=note)
-    text = json.dumps([verdict._asdict() for verdict in verdicts])
-    store.put({"verdicts": np.array(text)}, "health", epsilon, config.seed)
-    return verdicts
-
-
-def _mixed(samples: Sequence[Sample]) -> list[int]:
-    """Indices of a few samples, normal and anomalous ones in turn."""
-    few = _thinned(samples, _HEALTH_IMAGES)
-    index = {id(sample): number for number, sample in enumerate(samples)}
-    half = _HEALTH_IMAGES // 2
-    classes = [_thinned([s for s in samples if s.label == label], half) for label in (False, True)]
-    if not all(classes):
-        return [index[id(sample)] for sample in few]
-    pairs = [sample for pair in zip(*classes, strict=False) for sample in pair]
-    return [index[id(sample)] for sample in pairs]
+    middle = sorted(radii)[(len(radii) - 1) // 2]
+    return examine(loaded.detector, dataset, epsilon=middle, seed=config.seed, store=store)
 
 
 def console_table(rows: Iterable[Row]) -> Table:

@@ -1,0 +1,185 @@
+"""COBRA: contrastive adversarial training of normal against pseudo-anomalous images (ICLR 2025, arXiv 2501.15434).
+
+Official repository: rohban-lab/COBRA, without a licence: built from the paper and from figures, not from its code.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from robustad._checks import check_at_least, check_choice
+from robustad._random import derive_seed
+from robustad.backbones.resnet import ResNet18
+from robustad.detectors.base import AnomalyDetector, DetectorConfig
+from robustad.ops.transforms import TRANSFORMS, transformed
+from robustad.ops.views import SCORING_CROP, augmented, flipped
+from robustad.types import Prediction
+
+SMALLEST_IMAGE = 32
+PROJECTION_DIM = 128
+_EPS = 1e-8
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CobraConfig(DetectorConfig):
+    """Architecture and scoring of a COBRA detector.
+
+    Attributes:
+        backbone: ``resnet18`` for images of about 32 pixels, ``resnet18_imagenet`` for about 224.
+        width: Channels of the backbone's first stage (published: 64).
+        blocks: One entry per pseudo-anomalous block (K - 1 of them): weights of the transforms it is drawn from.
+        crop: Whether views are cropped (published: not on ImageNet, MVTec AD, DAGM).
+        views: Augmented views that a score averages over (published: 10).
+        scored_blocks: Blocks that enter the score; 0 = all K (published), 1 = the image itself only.
+        num_axes: Training images that scores compare with; set when the memory is filled.
+    """
+
+    image_size: int = 32
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    backbone: str = "resnet18"
+    width: int = 64
+    blocks: tuple[dict[str, float], ...] = ({"rotation": 1.0},)
+    crop: bool = True
+    views: int = 10
+    scored_blocks: int = 0
+    num_axes: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least("image_size", self.image_size, SMALLEST_IMAGE)
+        check_at_least("views", self.views, 1)
+        if not self.blocks:
+            raise ValueError("`blocks` needs at least one pseudo-anomalous block")
+        for weights in self.blocks:
+            for name in weights:
+                check_choice("blocks", name, TRANSFORMS)
+            if not weights or min(weights.values()) < 0 or sum(weights.values()) <= 0:
+                raise ValueError(f"each of `blocks` needs at least one positive weight, got {weights}")
+        if not 0 <= self.scored_blocks <= self.num_blocks:
+            raise ValueError(f"`scored_blocks` must be in [0, {self.num_blocks}], got {self.scored_blocks}")
+
+    @property
+    def num_blocks(self) -> int:
+        """K: the normal block and the pseudo-anomalous ones."""
+        return 1 + len(self.blocks)
+
+
+class CobraOutput(NamedTuple):
+    """What losses and scores read.
+
+    Attributes:
+        projections: ``(N, 128)``, not normalised.
+        logits: Which block an image belongs to ``(N, K)``.
+    """
+
+    projections: Tensor
+    logits: Tensor
+
+
+class Cobra(AnomalyDetector):
+    """Scores an image by how its views' projections and block logits resemble those of normal training images.
+
+    Args:
+        config: See `CobraConfig`.
+    """
+
+    name: ClassVar[str] = "cobra"
+    config_class: ClassVar[type[DetectorConfig]] = CobraConfig
+    has_maps: ClassVar[bool] = False
+    config: CobraConfig
+    axes: Tensor
+    projection_weights: Tensor
+    logit_weights: Tensor
+
+    def __init__(self, config: CobraConfig) -> None:
+        super().__init__(config)
+        self.backbone = ResNet18(config.backbone, width=config.width)
+        dim, blocks = self.backbone.embed_dim, config.num_blocks
+        self.projection = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, PROJECTION_DIM))
+        self.classifier = nn.Linear(dim, blocks)
+        self.register_buffer("axes", torch.zeros(blocks, config.num_axes, PROJECTION_DIM))
+        self.register_buffer("projection_weights", torch.ones(blocks))
+        self.register_buffer("logit_weights", torch.ones(blocks))
+
+    def features(self, images: Tensor) -> CobraOutput:
+        """Projections and block logits of images ``(N, 3, S, S)`` in [0, 1]."""
+        hidden = self.backbone(self.normalise(images))
+        return CobraOutput(self.projection(hidden), self.classifier(hidden))
+
+    def in_block(self, images: Tensor, block: int, seeds: list[int]) -> tuple[Tensor, Tensor]:
+        """Images of a block, and where they were changed: block 0 leaves them as they are."""
+        if block == 0:
+            return images, torch.zeros(len(images), *images.shape[-2:], dtype=torch.bool, device=images.device)
+        return transformed(images, dict(self.config.blocks[block - 1]), seeds)
+
+    def mean_features(self, images: Tensor) -> CobraOutput:
+        """Projections ``(N, K, 128)`` and logits ``(N, K, K)`` per scored block, averaged over the views.
+
+        Views are drawn from fixed seeds, the same for every image: a score depends on nothing but its image.
+        """
+        blocks = self.config.scored_blocks or self.config.num_blocks
+        crop = SCORING_CROP if self.config.crop else None
+        projections, logits = [], []
+        for block in range(blocks):
+            outputs = []
+            for view in range(self.config.views):
+                random = np.random.RandomState(derive_seed(0, "view", view) % 2**32)
+                x = flipped(images, random, alike=True)
+                x, _ = self.in_block(x, block, [derive_seed(0, "block", view, block)] * len(x))
+                outputs.append(self.features(augmented(x, random, crop=crop, alike=True)))
+            projections.append(torch.stack([output.projections for output in outputs]).mean(0))
+            logits.append(torch.stack([output.logits for output in outputs]).mean(0))
+        return CobraOutput(torch.stack(projections, dim=1), torch.stack(logits, dim=1))
+
+    def normality(self, features: CobraOutput) -> Tensor:
+        """Normality ``(N,)`` of mean features: likeness to the nearest axis plus block logit, weighed per block.
+
+        Source: COBRA, released ``eval.py``.
+        """
+        terms = []
+        for block in range(features.projections.shape[1]):
+            likeness = (features.projections[:, block] @ self.axes[block].T).amax(dim=1)
+            logit = features.logits[:, block, block]
+            terms.append(likeness * self.projection_weights[block] + logit * self.logit_weights[block])
+        return torch.stack(terms).mean(0)
+
+    def forward(self, images: Tensor) -> Prediction:
+        """Scores of images ``(N, 3, S, S)`` in [0, 1]; no maps."""
+        if self.config.num_axes == 0:
+            raise ValueError("this COBRA detector has no memory of normal images yet; call `remember` with some")
+        return Prediction(-self.normality(self.mean_features(images)), None)
+
+    @torch.no_grad()
+    def remember(self, batches: Iterable[Tensor]) -> Cobra:
+        """Fill the memory with the mean features of normal images, batch by batch.
+
+        Raises:
+            ValueError: If there is no image.
+        """
+        self.eval()
+        parts = [self.mean_features(batch) for batch in batches]
+        if not parts:
+            raise ValueError("there is no normal image to remember")
+        self._set_memory(CobraOutput(*(torch.cat(field) for field in zip(*parts, strict=True))))
+        return self
+
+    def complete(self, batches: Iterable[Tensor]) -> None:
+        """See `AnomalyDetector.complete`."""
+        self.remember(batches)
+
+    def _set_memory(self, features: CobraOutput) -> None:
+        count, blocks = features.projections.shape[:2]
+        lengths = features.projections.norm(dim=2)  # (N, K)
+        axes = features.projections / (lengths[..., None] + _EPS)
+        diagonal = features.logits.diagonal(dim1=1, dim2=2)[:, :blocks]
+        self.config = dataclasses.replace(self.config, num_axes=count)
+        self.axes = axes.transpose(0, 1).to(self.axes).contiguous()
+        self.projection_weights = 1 / lengths.mean(0).to(self.projection_weights)
+        self.logit_weights = 1 / diagonal.mean(0).to(self.logit_weights)

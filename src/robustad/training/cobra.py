@@ -1,0 +1,216 @@
+"""One training step of COBRA: blocks, views, three attacks that share their passes, one loss.
+
+The released algorithm runs its three attacks one after the other, each pass with the gradients of all weights. Here the
+target features of an attack are computed once, since neither they nor the weights change while it runs, and all attacks
+climb in the same passes with gradients of pixels only. Same mathematics.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from robustad._checks import check_choice
+from robustad._random import derive_seed, torch_generator
+from robustad.attacks.projections import Ball
+from robustad.detectors.cobra import Cobra
+from robustad.ops.views import TRAINING_CROP, augmented, flipped
+from robustad.training.batches import Batch
+from robustad.training.config import TrainingConfig
+from robustad.training.contrastive import (
+    block_labels,
+    block_loss,
+    contrastive_loss,
+    similarity_loss,
+    unit,
+    uses_classes,
+)
+from robustad.training.engine import Losses, StepContext
+from robustad.training.schedules import epsilon_at
+
+ADVERSARIES = ("released", "figure")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CobraLossConfig:
+    """What COBRA's training minimises.
+
+    Attributes:
+        loss: One of `robustad.training.contrastive.LOSSES`; ``cobra+cls`` is the paper's.
+        adversary: ``released``: three attacks (positive pairs, opposite pairs, classes); ``figure``: one attack that
+            climbs the loss itself, as the paper's main figure draws it.
+    """
+
+    loss: str = "cobra+cls"
+    adversary: str = "released"
+
+    def __post_init__(self) -> None:
+        similarity_loss(self.loss)
+        check_choice("adversary", self.adversary, ADVERSARIES)
+
+
+@dataclasses.dataclass(frozen=True)
+class Views:
+    """Two views of a batch, each K blocks of B images, block by block ``(K * B, 3, S, S)``."""
+
+    first: Tensor
+    second: Tensor
+
+
+class CobraMethod:
+    """The step of COBRA.
+
+    Args:
+        detector: The detector to train.
+        config: Options of engine and attack.
+        losses: Options of the loss.
+    """
+
+    forward_methods: tuple[str, ...] = ("features",)
+
+    def __init__(self, detector: Cobra, config: TrainingConfig, losses: CobraLossConfig | None = None) -> None:
+        self.network, self.config, self.losses = detector, config, losses or CobraLossConfig()
+
+    def loss(self, network: Any, batch: Batch, context: StepContext) -> Losses:
+        """See `Method.loss`."""
+        views = self.views(batch, derive_seed(self.config.seed, "views", context.step))
+        epsilon = epsilon_at(
+            context.step, context.total or 10**9, epsilon=self.config.epsilon, warmup=self.config.epsilon_warmup
+        )
+        with context.fabric.autocast():
+            attacked = self.attacked(views, epsilon, context.step) if epsilon else None
+            return self.total(network, views, attacked)
+
+    def views(self, batch: Batch, seed: int) -> Views:
+        """Two independently drawn views: mirrored, made into blocks, augmented."""
+        made = []
+        for number in range(2):
+            random = np.random.RandomState(derive_seed(seed, number) % 2**32)
+            images = flipped(batch.images, random)
+            blocks = [
+                self.network.in_block(images, block, [derive_seed(s, number, block) for s in batch.seeds])[0]
+                for block in range(self.network.config.num_blocks)
+            ]
+            crop = TRAINING_CROP if self.network.config.crop else None
+            made.append(augmented(torch.cat(blocks), random, crop=crop).clamp(0, 1))
+        return Views(*made)
+
+    def attacked(self, views: Views, epsilon: float, step: int) -> list[Tensor]:
+        """Attacked images, ``(K * B, 3, S, S)`` each: against positives, against opposites, against classes."""
+        generator = torch_generator(self.config.seed, "attack", step)
+        with frozen(self.network):
+            if self.losses.adversary == "figure":
+                return [self._climb_loss(views, epsilon, generator)]
+            shift = 1 + int(torch.randint(max(1, self.network.config.num_blocks - 1), (1,), generator=generator))
+            return self._climb_three(views, epsilon, shift, generator)
+
+    def _climb_three(self, views: Views, epsilon: float, shift: int, generator: torch.Generator | None) -> list[Tensor]:
+        """ATPT, ATNT and RTP of the released code, in shared passes."""
+        count = len(views.first)
+        size = count // self.network.config.num_blocks
+        with torch.no_grad():
+            targets = unit(
+                self.network.features(torch.cat([views.second, views.second.roll(shift * size, 0)]))[0].float()
+            )
+        positive, opposite = targets[:count], targets[count:]
+        labels = block_labels(count, self.network.config.num_blocks, views.first.device)
+
+        def objective(x: Tensor) -> Tensor:
+            output = self.network.features(x)
+            rows = unit(output.projections.float())
+            near = contrastive_loss(torch.cat([rows[:count], positive]), groups=2, detach_columns=True)
+            far = contrastive_loss(torch.cat([rows[count : 2 * count], opposite]), groups=2, detach_columns=True)
+            return near - far + F.cross_entropy(output.logits[2 * count :].float(), labels)
+
+        clean = torch.cat([views.first, views.second, views.second])
+        return list(self._ascend(objective, clean, epsilon, generator).chunk(3))
+
+    def _climb_loss(self, views: Views, epsilon: float, generator: torch.Generator) -> Tensor:
+        """One attack on view 2 that climbs the trained loss."""
+        with torch.no_grad():
+            fixed = self.network.features(torch.cat([views.first, views.second]))
+
+        def objective(x: Tensor) -> Tensor:
+            output = self.network.features(x)
+            rows = torch.cat([fixed.projections.float(), output.projections.float()])
+            return self._loss(rows, output.logits.float(), groups=3, class_groups=1)[0]
+
+        return self._ascend(objective, views.second, epsilon, generator)
+
+    def _ascend(self, objective: Any, clean: Tensor, epsilon: float, generator: torch.Generator | None) -> Tensor:
+        """Signed ascent in eval mode; every group of ``objective`` moves by its own gradient."""
+        ball, x = Ball(clean, epsilon), clean
+        if generator is not None:
+            x = ball.start((torch.rand(clean.shape, generator=generator) * 2 - 1).to(clean))
+        for _ in range(self.config.attack_steps):
+            with torch.enable_grad():
+                x = x.detach().requires_grad_(True)
+                (gradient,) = torch.autograd.grad(objective(x), x)
+            x = ball.clip(x.detach() + 2.5 * epsilon / self.config.attack_steps * gradient.sign())
+        return x.detach()
+
+    def total(self, network: Any, views: Views, attacked: list[Tensor] | None) -> Losses:
+        """The loss of both views and of the attacked ones.
+
+        Images attacked on their class have a pass, hence batch statistics, of their own, and are only classified.
+        """
+        compared, classified = list(attacked or []), []
+        if attacked and self.losses.adversary == "released":
+            compared, classified = attacked[:-1], attacked[-1:]
+        groups = [views.first, views.second, *compared]
+        output = network.features(torch.cat(groups))
+        logits = [output.logits[: 2 * len(views.first)], *(network.features(images).logits for images in classified)]
+        return Losses(
+            *self._loss(
+                output.projections.float(),
+                torch.cat(logits).float(),
+                groups=len(groups),
+                class_groups=2 + len(classified),
+            )
+        )
+
+    def _loss(
+        self, rows: Tensor, logits: Tensor, *, groups: int, class_groups: int
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        parts = {}
+        compare = similarity_loss(self.losses.loss)
+        if compare is not None:
+            parts["loss_similarity"] = compare(unit(rows), groups=groups, blocks=self.network.config.num_blocks)
+        if uses_classes(self.losses.loss):
+            parts["loss_blocks"] = block_loss(logits, groups=class_groups)
+        total = torch.stack(list(parts.values())).sum()
+        return total, {name: value.detach() for name, value in parts.items()}
+
+    def after_backward(self) -> None:
+        """Nothing is carried from step to step."""
+
+    def carried(self) -> dict[str, Tensor]:
+        """Nothing is carried from step to step."""
+        return {}
+
+    def restore(self, carried: dict[str, Tensor]) -> None:
+        """Nothing is carried from step to step."""
+
+
+@contextmanager
+def frozen(network: nn.Module) -> Iterator[None]:
+    """Eval mode, and no gradients of weights, for the time of an attack."""
+    modes = [(module, module.training) for module in network.modules()]
+    wanted = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    network.eval()
+    for parameter in wanted:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        for parameter in wanted:
+            parameter.requires_grad_(True)

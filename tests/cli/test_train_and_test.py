@@ -8,6 +8,7 @@ import yaml
 from robustad.cli import fit as fit_verb
 from robustad.cli import main
 from robustad.cli import test as test_verb
+from robustad.training import RECIPES
 from robustad.workflows import demo as demo_module
 from robustad.workflows import fit as fit_module
 from robustad.workflows import test as test_module
@@ -30,12 +31,29 @@ def fitted(monkeypatch, tmp_path):
 
 
 def test_without_options_fit_takes_the_recipe_as_it_is(fitted, capsys):
-    for recipe in ("default", "published"):
+    for recipe in RECIPES:
         assert main(["fit", "--recipe", recipe]) == 0
         assert fitted[-1][0] == fit_config(recipe)
     printed = capsys.readouterr().out
     assert "1,234" in printed and "0.9877" in printed and "robustad test" in printed
     assert fitted[0][1].startswith("runs/folder-")
+
+
+def test_a_detector_stands_for_its_first_recipe_and_has_options_of_its_own(fitted):
+    assert main(["fit", "--detector", "cobra", "--losses.loss", "cl", "--model.width", "8"]) == 0
+    config = fitted[0][0]
+    assert (config.recipe, config.losses.loss, config.model.width) == ("cobra", "cl", 8)
+    assert main(["fit", "--detector", "patchguard"]) == 0 and fitted[1][0] == fit_config("default")
+
+
+@pytest.mark.parametrize("where", ["flag", "file"])
+def test_a_detector_that_the_recipe_does_not_train_is_an_error(fitted, capsys, tmp_path, where):
+    (tmp_path / "c.yaml").write_text("detector: cobra\n")
+    words = (
+        ["--recipe", "texture", "--detector", "cobra"] if where == "flag" else ["--config", str(tmp_path / "c.yaml")]
+    )
+    assert main(["fit", *words]) != 0
+    assert "trains patchguard, not cobra" in capsys.readouterr().err and not fitted
 
 
 def test_short_forms_reach_the_dataclasses(fitted):

@@ -62,6 +62,7 @@ def run(arguments: Any) -> int:
     else:
         config = instantiate(type(fit_config(arguments.recipe)), arguments)
         arguments.run_dir = arguments.run_dir or _new_run_dir(config.data.label)
+    _check_detector(arguments.detector, config)
     result = fit(config, Path(arguments.run_dir), resume=arguments.resume)
     values: dict[str, object] = {"checkpoint": result.checkpoint, "steps": f"{result.steps:,}"}
     values["time"] = f"{result.seconds:.0f} s"
@@ -80,6 +81,12 @@ def _check_resume(words: Sequence[str]) -> None:
     others = sorted(given - {"--resume", "--run-dir"})
     if "--resume" in given and others:
         raise UsageError(f"--resume takes its options from the run folder; leave out {', '.join(others)}")
+
+
+def _check_detector(asked: str | None, config: Any) -> None:
+    trained = config.detector_class.name
+    if asked not in (None, trained):
+        raise UsageError(f"recipe {config.recipe!r} trains {trained}, not {asked}; leave out --detector or the recipe")
 
 
 def _new_run_dir(label: str) -> str:

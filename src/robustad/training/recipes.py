@@ -30,8 +30,6 @@ class Recipe(ABC):
     """
 
     detector_class: ClassVar[type[AnomalyDetector]]
-    looks: ClassVar[bool]
-    """Whether the detector can score before its training is complete, hence be looked at."""
     model: DetectorConfig
     training: TrainingConfig
 
@@ -39,22 +37,21 @@ class Recipe(ABC):
         """Nothing to check here."""
 
     @abstractmethod
-    def make_method(self, detector: AnomalyDetector, generator: Generator) -> Method:
-        """The step that trains ``detector``."""
+    def make_method(self, detector: AnomalyDetector, generator: Generator | None) -> Method:
+        """The step that trains ``detector``, with what `make_generator` gave."""
 
-    @abstractmethod
-    def make_generator(self, data: str | None = None, category: str | None = None) -> Generator:
-        """The maker of pseudo-anomalies; bounds of the published one depend on the data set."""
+    def make_generator(self, data: str | None = None, category: str | None = None) -> Generator | None:
+        """The maker of pseudo-anomalies; bounds of the published one depend on the data set.
+
+        None where the detector makes its own; it then has no score before its training is complete, hence no looks.
+        """
+        del data, category
+        return None
 
     def model_for(self, images: Tensor) -> DetectorConfig:
         """The architecture, adapted to normal training images ``(M, 3, S, S)`` in [0, 1]."""
         del images
         return self.model
-
-    @property
-    def look_epsilon(self) -> float:
-        """Radius of the attack of early looks."""
-        return self.training.epsilon
 
     @property
     def published_loading(self) -> bool:
@@ -75,7 +72,6 @@ class PatchGuardRecipe(Recipe):
     """
 
     detector_class: ClassVar[type[AnomalyDetector]] = PatchGuard
-    looks: ClassVar[bool] = True
     model: PatchGuardConfig = dataclasses.field(default_factory=PatchGuardConfig)
     training: TrainingConfig = dataclasses.field(default_factory=lambda: TrainingConfig(max_time=300.0))
     pseudo: PseudoAnomalyConfig = dataclasses.field(default_factory=PseudoAnomalyConfig)
@@ -87,9 +83,9 @@ class PatchGuardRecipe(Recipe):
         check_choice("method", self.method, METHODS)
         super().__post_init__()
 
-    def make_method(self, detector: AnomalyDetector, generator: Generator) -> Method:
+    def make_method(self, detector: AnomalyDetector, generator: Generator | None) -> Method:
         """See `Recipe.make_method`."""
-        assert isinstance(detector, PatchGuard)
+        assert isinstance(detector, PatchGuard) and generator is not None
         return self._method_class()(detector, self.training, generator)
 
     def _method_class(self) -> type[PatchGuardMethod]:
@@ -118,11 +114,6 @@ class PatchGuardRecipe(Recipe):
         """See `Recipe.published_loading`."""
         return self.method == "published"
 
-    @property
-    def look_epsilon(self) -> float:
-        """Half of ours, which trains beyond the radius that it is to hold at."""
-        return self.training.epsilon / 2 if self.method == "default" else self.training.epsilon
-
 
 def _cobra_training(**options: object) -> TrainingConfig:
     values: dict[str, object] = {
@@ -149,21 +140,15 @@ class CobraRecipe(Recipe):
     """
 
     detector_class: ClassVar[type[AnomalyDetector]] = Cobra
-    looks: ClassVar[bool] = False
     model: CobraConfig = dataclasses.field(default_factory=CobraConfig)
     training: TrainingConfig = dataclasses.field(default_factory=_cobra_training)
     losses: CobraLossConfig = dataclasses.field(default_factory=CobraLossConfig)
 
-    def make_method(self, detector: AnomalyDetector, generator: Generator) -> Method:
+    def make_method(self, detector: AnomalyDetector, generator: Generator | None) -> Method:
         """See `Recipe.make_method`; pseudo-anomalies come from the detector's own blocks."""
         del generator
         assert isinstance(detector, Cobra)
         return CobraMethod(detector, self.training, self.losses)
-
-    def make_generator(self, data: str | None = None, category: str | None = None) -> Generator:
-        """See `Recipe.make_generator`."""
-        del data, category
-        return default_generator(PseudoAnomalyConfig())
 
 
 def _triple(values: Tensor) -> tuple[float, float, float]:

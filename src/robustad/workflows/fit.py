@@ -20,7 +20,18 @@ from robustad.data import ImageDataset, Sample
 from robustad.detectors import AnomalyDetector, save_checkpoint
 from robustad.errors import CheckpointError
 from robustad.files import read_json, write_json
-from robustad.training import Batches, CobraRecipe, EarlyLook, Engine, PatchGuardRecipe, Recipe, Schedule, recipe
+from robustad.training import (
+    Batches,
+    CobraRecipe,
+    EarlyLook,
+    Engine,
+    Generator,
+    PatchGuardRecipe,
+    Recipe,
+    Schedule,
+    TrainingConfig,
+    recipe,
+)
 from robustad.training.runlog import read_log
 from robustad.workflows._data import DataConfig, fingerprint, load_split
 from robustad.workflows._foreground import with_foreground
@@ -151,13 +162,14 @@ def fit(config: FitConfig, run_dir: str | Path, *, resume: bool = False) -> FitR
     """
     run = Path(run_dir)
     split = load_split(config.data, seed=config.training.seed)
-    train, held_out = _hold_out(split.train, config)
+    generator = config.make_generator(config.data.data, config.data.category)
+    train, held_out = _hold_out(split.train, config.training) if generator else (split.train, [])
     if not resume:
         _claim(run)
         write_json(run / CONFIG_FILE, config.to_dict())
     train = with_foreground(train, config.foreground, run / "foreground" / "train")
     held_out = with_foreground(held_out, config.foreground, run / "foreground" / "held_out")
-    result = _engine(config, train, held_out, run, resume=resume).run()
+    result = _engine(config, train, held_out, generator, run, resume=resume).run()
     detector = result.network
     assert isinstance(detector, AnomalyDetector)
     detector.complete(_batches(ImageDataset(train, config.model.image_size, cache_dir=run / "cache")))
@@ -176,11 +188,18 @@ def fit(config: FitConfig, run_dir: str | Path, *, resume: bool = False) -> FitR
     return FitResult(checkpoint, result.steps, result.seconds, figures[-1] if figures else {})
 
 
-def _engine(config: FitConfig, train: list[Sample], held_out: list[Sample], run: Path, *, resume: bool) -> Engine:
+def _engine(
+    config: FitConfig,
+    train: list[Sample],
+    held_out: list[Sample],
+    generator: Generator | None,
+    run: Path,
+    *,
+    resume: bool,
+) -> Engine:
     """Everything that a training needs, joined."""
     training = config.training
     dataset = ImageDataset(train, config.model.image_size, cache_dir=run / "cache", published=config.published_loading)
-    generator = config.make_generator(config.data.data, config.data.category)
     schedule = Schedule(
         len(dataset),
         training.batch_size,
@@ -213,10 +232,9 @@ def _claim(run: Path) -> None:
     run.mkdir(parents=True, exist_ok=True)
 
 
-def _hold_out(samples: Sequence[Sample], config: FitConfig) -> tuple[list[Sample], list[Sample]]:
+def _hold_out(samples: Sequence[Sample], config: TrainingConfig) -> tuple[list[Sample], list[Sample]]:
     """Training images, and every n-th normal image held out for early looks (at most a tenth of all)."""
-    training = config.training
-    count = min(training.look_images, len(samples) // 10) if config.looks and training.look_every else 0
+    count = min(config.look_images, len(samples) // 10) if config.look_every else 0
     if count == 0:
         return list(samples), []
     chosen = {round(i * len(samples) / count) for i in range(count)}
@@ -233,7 +251,7 @@ def _look(held_out: list[Sample], config: FitConfig, generator: Any, run: Path) 
     if not held_out:
         return None
     images, foreground = _stack(ImageDataset(held_out, config.model.image_size, cache_dir=run / "cache"))
-    return EarlyLook(images, foreground, generator, epsilon=config.look_epsilon, seed=config.training.seed)
+    return EarlyLook(images, foreground, generator, epsilon=config.training.epsilon, seed=config.training.seed)
 
 
 def _detector(config: FitConfig, dataset: ImageDataset) -> AnomalyDetector:

@@ -20,6 +20,7 @@ from typing import Any
 
 from robustad.data import ImageDataset
 from robustad.detectors import Brightness, PatchCore, PatchCoreConfig, load_checkpoint, save_checkpoint
+from robustad.detectors.base import IMAGENET_MEAN, IMAGENET_STD
 from robustad.evaluation import Results, Suite, aggregate_seeds, evaluate
 from robustad.evaluation.figures import Subject, evaluation_details, evaluation_rows
 from robustad.evaluation.store import Store
@@ -139,10 +140,11 @@ def mtd() -> None:
     _write("mtd", rows, started, {"patchguard": details, "patchcore": more})
 
 
+FROM_NOTHING: dict[str, Any] = {"weights": "none", "mean": IMAGENET_MEAN, "std": IMAGENET_STD}
 BACKBONE_CHOICES: dict[str, dict[str, Any]] = {
-    "vit_reference": {"backbone": "vit_reference"},
-    "vit_texture": {"backbone": "vit_texture"},
-    "vit_plain": {"backbone": "vit_plain"},
+    "vit_reference": {"backbone": "vit_reference", **FROM_NOTHING},
+    "vit_texture": {"backbone": "vit_texture", **FROM_NOTHING},
+    "vit_plain": {"backbone": "vit_plain", **FROM_NOTHING},
     "hybrid": {"backbone": "hybrid", "weights": "embedded", "mean": (0.5,) * 3, "std": (0.5,) * 3},
 }
 

@@ -50,6 +50,20 @@ def test_each_epoch_is_a_permutation(replays):
     assert len({tuple(order) for order in orders}) == 3, "another order each epoch"
 
 
+def test_a_small_set_is_gone_through_several_times_an_epoch_with_other_seeds():
+    schedule = Schedule(4, 3, seed=0, epoch_images=10)
+    assert schedule.steps_per_epoch == 3
+    for epoch in range(2):
+        steps = range(3 * epoch, 3 * epoch + 3)
+        drawn = [index for step in steps for index in schedule.indices(step)]
+        assert len(drawn) == 9 and sorted(drawn[:4]) == sorted(drawn[4:8]) == [0, 1, 2, 3]
+        seeds = [seed for step in steps for seed in schedule.seeds(step)]
+        assert len(set(seeds)) == 9, "the same image is not changed in the same way again"
+    plain = Schedule(4, 3, seed=0)
+    assert schedule.indices(0) == plain.indices(0) and schedule.seeds(0) == plain.seeds(0)
+    assert Schedule(2, 8, seed=0, epoch_images=8).batch_size == 8, "a batch may hold an image twice"
+
+
 def test_without_the_partial_batch_no_sample_comes_twice():
     schedule = Schedule(10, 3, seed=0)
     assert schedule.steps_per_epoch == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -54,6 +55,21 @@ def test_views_come_from_seeds_and_the_second_block_is_turned():
     assert views.first.shape == (9, 3, SIZE, SIZE) and torch.equal(views.first, again.first)
     assert not torch.equal(views.first, other.first) and not torch.equal(views.first, views.second)
     assert views.first.min() >= 0 and views.first.max() <= 1
+
+
+def test_the_filter_sees_pseudo_anomalies_only_and_what_it_chooses_is_trained_on():
+    class Inverting:
+        """Takes the negative of every candidate."""
+
+        def draw(self, make, images, seeds):
+            return 1 - make(images, seeds)
+
+    plain, filtered = method(blocks=1), method(blocks=1)
+    plain.network.config = filtered.network.config = dataclasses.replace(plain.network.config, crop=False)
+    filtered.likelihood = Inverting()
+    one, other = plain.views(batch(), seed=1), filtered.views(batch(), seed=1)
+    assert torch.equal(one.first[:3], other.first[:3]), "normal images do not pass the filter"
+    assert not torch.equal(one.first[3:], other.first[3:])
 
 
 @pytest.mark.parametrize("adversary", ["released", "figure"])

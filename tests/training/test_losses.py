@@ -41,8 +41,18 @@ def test_balanced_is_a_mean_of_each_kind():
     anomalous = (entropy(2.0, True) + entropy(1.0, True)) / 2
     normal = (entropy(-1.0, False) + entropy(0.0, False) + 0.5 * entropy(-3.0, False)) / 2.5
     assert balanced_patch_loss(LOGITS, TARGETS, weights).item() == pytest.approx(normal + anomalous, rel=1e-12)
-    heavy = balanced_patch_loss(LOGITS, TARGETS, weights, positive_weight=3.0)
-    assert heavy.item() == pytest.approx(normal + 3 * anomalous, rel=1e-12)
+
+
+def test_per_image_a_large_anomaly_weighs_as_much_as_a_small_one():
+    logits = torch.cat([LOGITS, LOGITS.new_tensor([[-1.0, -2.0, -3.0]])])
+    targets = torch.cat([TARGETS, torch.tensor([[False, True, True]])])
+    weights = torch.ones_like(logits)
+    weights[2, 2] = 0.5
+    large = (entropy(-2.0, True) + 0.5 * entropy(-3.0, True)) / 1.5
+    anomalous = (entropy(2.0, True) + entropy(1.0, True) + large) / 3
+    normal = sum(entropy(x, False) for x in (-1.0, 0.5, 0.0, -3.0, -1.0)) / 5
+    found = balanced_patch_loss(logits, targets, weights, per_image=True)
+    assert found.item() == pytest.approx(normal + anomalous, rel=1e-12)
 
 
 def test_balanced_does_not_depend_on_how_many_normal_patches_there_are():

@@ -76,7 +76,7 @@ class Trunk(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Features ``(N, out_channels, S / stride, S / stride)``."""
-        x = images
+        x = images.contiguous(memory_format=torch.channels_last)  # depthwise convolutions: a quarter less time
         for stage in self.stages:
             x = stage(x)
         return x

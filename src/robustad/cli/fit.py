@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from robustad.cli.faults import UsageError
-from robustad.cli.options import DATA_FLAGS, DATA_SWITCHES, chosen_recipe, instantiate, nested_defaults
+from robustad.cli.options import DATA_FLAGS, DATA_SWITCHES, chosen_data, chosen_recipe, instantiate, nested_defaults
 from robustad.cli.output import facts
 from robustad.cli.parsing import Parser
 
@@ -45,7 +45,7 @@ def build(words: Sequence[str] = ()) -> Parser:
     parser.add_argument("--run-dir", type=str, default=None, help="folder of this run; default: runs/DATA-TIME")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --run-dir")
     parser.add_argument("--detector", default=None, help=f"{' or '.join(FIRST_RECIPES)}: its first recipe")
-    config = fit_config(chosen_recipe(words, FIRST_RECIPES))
+    config = fit_config(chosen_recipe(words, FIRST_RECIPES), chosen_data(words))
     parser.add_config(type(config))
     parser.set_defaults(nested_defaults(config))
     return parser

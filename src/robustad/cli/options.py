@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -56,13 +56,11 @@ def chosen_recipe(words: Sequence[str], first: Mapping[str, str] | None = None) 
         first: The recipe of each value of ``--detector``, which counts where no recipe is named.
     """
     found = ""
-    for number, word in enumerate(words):
-        flag, equals, value = word.partition("=")
-        value = value if equals else "".join(words[number + 1 : number + 2])
+    for flag, value in _valued(words):
         if flag == "--recipe":
             return value
         if flag == "--config":
-            found = _recipe_of(Path(value)) or found
+            found = str(_read(Path(value)).get("recipe", "")) or found
         if flag == "--detector" and first:
             if value not in first:
                 raise UsageError(f"--detector must be {' or '.join(first)}, got {value!r}")
@@ -70,12 +68,31 @@ def chosen_recipe(words: Sequence[str], first: Mapping[str, str] | None = None) 
     return found or "default"
 
 
-def _recipe_of(path: Path) -> str:
+def chosen_data(words: Sequence[str]) -> str:
+    """The data set that a command line names, directly or in its YAML file; ``folder`` if none."""
+    found = "folder"
+    for flag, value in _valued(words):
+        if flag in ("--data", "--data.data"):
+            return value
+        if flag == "--config":
+            inner = _read(Path(value)).get("data")
+            found = str(inner["data"]) if isinstance(inner, Mapping) and "data" in inner else found
+    return found
+
+
+def _valued(words: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Every word that could be a flag, with the value after it or behind its equals sign."""
+    for number, word in enumerate(words):
+        flag, equals, value = word.partition("=")
+        yield flag, value if equals else "".join(words[number + 1 : number + 2])
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):  # the parser says so, better
-        return ""
-    return str(values.get("recipe", "")) if isinstance(values, dict) else ""
+        return {}
+    return values if isinstance(values, dict) else {}
 
 
 def nested_defaults(config: Any) -> dict[str, Any]:

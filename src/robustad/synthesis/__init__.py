@@ -1,7 +1,8 @@
 """Pseudo-anomalies: normal images in, anomalous images and their masks out."""
 
 from robustad.synthesis.appearances import APPEARANCES
+from robustad.synthesis.likelihood import LikelihoodFilter
 from robustad.synthesis.pseudo import PseudoAnomalies, PseudoAnomalyConfig
 from robustad.synthesis.shapes import SHAPES
 
-__all__ = ["APPEARANCES", "SHAPES", "PseudoAnomalies", "PseudoAnomalyConfig"]
+__all__ = ["APPEARANCES", "SHAPES", "LikelihoodFilter", "PseudoAnomalies", "PseudoAnomalyConfig"]

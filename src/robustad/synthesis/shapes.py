@@ -64,9 +64,28 @@ def band(draws: Draws) -> Tensor:
     return torch.sigmoid(inner / 0.01) * torch.sigmoid(depth / 0.01)
 
 
+def strip(draws: Draws) -> Tensor:
+    """As `band`, but nearly along the image's rows or columns: uneven grinding, misfeeds, lines of a process."""
+    rows, columns = pixel_grid(draws.size)
+    level = draws.column(2) < 0.5
+    along = torch.where(level, columns, rows) - 0.5
+    across = torch.where(level, rows - draws.column(0), columns - draws.column(1))
+    across = torch.where(draws.column(6) < 0.5, across, -across) + 0.1 * (draws.column(5) - 0.5) * along
+    inner = across + 0.03 * draws.column(7) * draws.warp()
+    depth = 0.1 + 0.9 * draws.column(8) - inner
+    return torch.sigmoid(inner / 0.01) * torch.sigmoid(depth / 0.01)
+
+
 def whole(draws: Draws) -> Tensor:
     """The whole foreground."""
     return draws.uniform.new_ones(len(draws.uniform), *draws.size)
 
 
-SHAPES: dict[str, Shape] = {"blob": blob, "rectangle": rectangle, "stroke": stroke, "band": band, "whole": whole}
+SHAPES: dict[str, Shape] = {
+    "blob": blob,
+    "rectangle": rectangle,
+    "stroke": stroke,
+    "band": band,
+    "strip": strip,
+    "whole": whole,
+}

@@ -38,16 +38,25 @@ class Schedule:
         replays: Consecutive steps that see the same samples.
         keep_partial: Keep the smaller last batch of an epoch (published); otherwise an epoch ends with the last full
             one. A set smaller than a batch is one batch.
+        epoch_images: Images of an epoch, at least: a smaller set is gone through several times.
     """
 
     def __init__(
-        self, num_samples: int, batch_size: int, *, seed: int, replays: int = 1, keep_partial: bool = False
+        self,
+        num_samples: int,
+        batch_size: int,
+        *,
+        seed: int,
+        replays: int = 1,
+        keep_partial: bool = False,
+        epoch_images: int = 0,
     ) -> None:
         if num_samples < 1:
             raise ValueError("there is no normal image to train on")
-        self.num_samples, self.batch_size, self.seed = num_samples, min(batch_size, num_samples), seed
+        self.num_samples, self.length = num_samples, max(num_samples, epoch_images)
+        self.batch_size, self.seed = min(batch_size, self.length), seed
         self.replays = replays
-        full, rest = divmod(num_samples, self.batch_size)
+        full, rest = divmod(self.length, self.batch_size)
         self.steps_per_epoch = (full + (1 if keep_partial and rest else 0)) * replays
 
     def epoch(self, step: int) -> int:
@@ -56,15 +65,26 @@ class Schedule:
 
     def indices(self, step: int) -> list[int]:
         """Sample numbers of a 0-based step."""
-        epoch, position = divmod(step, self.steps_per_epoch)
-        position //= self.replays
-        order = torch.randperm(self.num_samples, generator=torch_generator(self.seed, "order", epoch))
-        return order[position * self.batch_size : (position + 1) * self.batch_size].tolist()
+        epoch, places = self._places(step)
+        generator = torch_generator(self.seed, "order", epoch)
+        rounds = -(-places.stop // self.num_samples)
+        order = torch.cat([torch.randperm(self.num_samples, generator=generator) for _ in range(rounds)])
+        return order[places.start : places.stop].tolist()
 
     def seeds(self, step: int) -> list[int]:
-        """One seed per sample of a step."""
-        epoch = self.epoch(step)
-        return [derive_seed(self.seed, "sample", epoch, index) for index in self.indices(step)]
+        """One seed per sample of a step; another one each time that an epoch comes to the same sample."""
+        epoch, places = self._places(step)
+        rounds = [place // self.num_samples for place in places]
+        return [
+            derive_seed(self.seed, "sample", epoch, index, *([number] if number else []))
+            for index, number in zip(self.indices(step), rounds, strict=True)
+        ]
+
+    def _places(self, step: int) -> tuple[int, range]:
+        """Epoch of a step, and which of the epoch's images it sees."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        start = position // self.replays * self.batch_size
+        return epoch, range(start, min(start + self.batch_size, self.length))
 
 
 class _Steps:

@@ -8,7 +8,7 @@ climb in the same passes with gradients of pixels only. Same mathematics.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,11 +17,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from robustad._checks import check_choice
+from robustad._checks import check_choice, check_fraction
 from robustad._random import derive_seed, torch_generator
 from robustad.attacks.projections import Ball
 from robustad.detectors.cobra import Cobra
 from robustad.ops.views import TRAINING_CROP, augmented, flipped
+from robustad.synthesis import LikelihoodFilter
 from robustad.training.batches import Batch
 from robustad.training.config import TrainingConfig
 from robustad.training.contrastive import (
@@ -46,14 +47,18 @@ class CobraLossConfig:
         loss: One of `robustad.training.contrastive.LOSSES`; ``cobra+cls`` is the paper's.
         adversary: ``released``: three attacks (positive pairs, opposite pairs, classes); ``figure``: one attack that
             climbs the loss itself, as the paper's main figure draws it.
+        filter_share: A pseudo-anomaly must be less likely than all but this share of the normal images, see
+            `robustad.synthesis.LikelihoodFilter`; 0 = no filter, as released.
     """
 
     loss: str = "cobra+cls"
     adversary: str = "released"
+    filter_share: float = 0.0
 
     def __post_init__(self) -> None:
         similarity_loss(self.loss)
         check_choice("adversary", self.adversary, ADVERSARIES)
+        check_fraction("filter_share", self.filter_share)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,12 +76,20 @@ class CobraMethod:
         detector: The detector to train.
         config: Options of engine and attack.
         losses: Options of the loss.
+        likelihood: Rejects pseudo-anomalies that look normal; None = all are taken.
     """
 
     forward_methods: tuple[str, ...] = ("features",)
 
-    def __init__(self, detector: Cobra, config: TrainingConfig, losses: CobraLossConfig | None = None) -> None:
+    def __init__(
+        self,
+        detector: Cobra,
+        config: TrainingConfig,
+        losses: CobraLossConfig | None = None,
+        likelihood: LikelihoodFilter | None = None,
+    ) -> None:
         self.network, self.config, self.losses = detector, config, losses or CobraLossConfig()
+        self.likelihood = likelihood
 
     def loss(self, network: Any, batch: Batch, context: StepContext) -> Losses:
         """See `Method.loss`."""
@@ -95,12 +108,20 @@ class CobraMethod:
             random = np.random.RandomState(derive_seed(seed, number) % 2**32)
             images = flipped(batch.images, random)
             blocks = [
-                self.network.in_block(images, block, [derive_seed(s, number, block) for s in batch.seeds])[0]
+                self._block(images, block, [derive_seed(s, number, block) for s in batch.seeds])
                 for block in range(self.network.config.num_blocks)
             ]
             crop = TRAINING_CROP if self.network.config.crop else None
             made.append(augmented(torch.cat(blocks), random, crop=crop).clamp(0, 1))
         return Views(*made)
+
+    def _block(self, images: Tensor, block: int, seeds: list[int]) -> Tensor:
+        """Images of a block; the pseudo-anomalous ones pass the filter, if there is one."""
+
+        def make(images: Tensor, seeds: Sequence[int]) -> Tensor:
+            return self.network.in_block(images, block, list(seeds))[0]
+
+        return self.likelihood.draw(make, images, seeds) if self.likelihood and block else make(images, seeds)
 
     def attacked(self, views: Views, epsilon: float, step: int) -> list[Tensor]:
         """Attacked images, ``(K * B, 3, S, S)`` each: against positives, against opposites, against classes."""

@@ -11,6 +11,7 @@ from robustad._configs import from_plain
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 SCHEDULES = ("cosine", "published", "cobra")
+BALANCES = ("patches", "images")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,6 +24,7 @@ class TrainingConfig:
         max_time: Wall-clock budget, seconds; becomes a fixed number of steps after the first ones are timed.
         max_steps: Number of steps; overrides ``max_time``.
         max_epochs: Number of passes over the normal images; overrides ``max_time``.
+        epoch_images: Images of a pass, at least: smaller sets are gone through several times.
         learning_rate: Peak learning rate of AdamW.
         weight_decay: Weight decay of AdamW, on matrices only unless the schedule is ``published``.
         schedule: ``cosine`` (warm-up, then cosine per step to 2 %), ``published`` (PatchGuard's: cosine per epoch to
@@ -38,6 +40,8 @@ class TrainingConfig:
             1 = off: a fresh attack of ``attack_steps`` for each update.
         attack_steps: Gradient steps of the training attack; only without replays.
         clean_fraction: Share of the loss that unattacked images get, in [0, 1]; only without replays.
+        balance: What weighs the same in the default patch loss: all anomalous ``patches``, or all anomalous ``images``
+            (where anomalies are of very different sizes).
         augment: Mirror images and vary their light a little.
         look_every: Share of the steps between early looks at held-out pseudo-anomalies, in (0, 1]; 0 = none.
         look_images: Held-out normal images for early looks.
@@ -50,6 +54,7 @@ class TrainingConfig:
     max_time: float | None = None
     max_steps: int | None = None
     max_epochs: int | None = None
+    epoch_images: int = 0
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
     schedule: str = "cosine"
@@ -62,6 +67,7 @@ class TrainingConfig:
     replays: int = 4
     attack_steps: int = 2
     clean_fraction: float = 0.5
+    balance: str = "patches"
     augment: bool = True
     look_every: float = 0.25
     look_images: int = 24
@@ -71,12 +77,20 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         check_choice("precision", self.precision, PRECISIONS)
         check_choice("schedule", self.schedule, SCHEDULES)
+        check_choice("balance", self.balance, BALANCES)
         check_epsilon(self.epsilon)
         for name in ("batch_size", "attack_steps", "replays"):
             check_at_least(name, getattr(self, name), 1)
         for name in ("epsilon_warmup", "clean_fraction", "average_decay", "look_every"):
             check_fraction(name, getattr(self, name))
-        for name in ("learning_rate", "weight_decay", "gradient_clip", "checkpoint_minutes", "num_workers"):
+        for name in (
+            "learning_rate",
+            "weight_decay",
+            "gradient_clip",
+            "checkpoint_minutes",
+            "num_workers",
+            "epoch_images",
+        ):
             check_at_least(name, getattr(self, name), 0)
         if self.max_steps is None and self.max_epochs is None and self.max_time is None:
             raise ValueError("one of `max_time`, `max_steps`, `max_epochs` must say how long to train")

@@ -20,7 +20,7 @@ def published_patch_loss(logits: Tensor, targets: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype), reduction="none").sum(1).mean()
 
 
-def balanced_patch_loss(logits: Tensor, targets: Tensor, weights: Tensor, *, positive_weight: float = 1.0) -> Tensor:
+def balanced_patch_loss(logits: Tensor, targets: Tensor, weights: Tensor, *, per_image: bool = False) -> Tensor:
     """Mean cross-entropy of normal patches plus that of anomalous patches: neither drowns the other.
 
     Deviates from the published sum: there, the few anomalous patches of an image are outvoted by its normal ones.
@@ -29,13 +29,16 @@ def balanced_patch_loss(logits: Tensor, targets: Tensor, weights: Tensor, *, pos
         logits: Patch logits ``(N, P)``.
         targets: ``(N, P)`` bool, True = anomalous.
         weights: ``(N, P)`` in [0, 1]; 0 leaves a patch out (ambiguous: touched by a mask, but hardly).
-        positive_weight: Weight of the anomalous mean.
+        per_image: Every anomaly weighs the same, whatever its size; otherwise every anomalous patch does, and large
+            anomalies drown small ones.
     """
     positive = targets.to(logits.dtype)
     losses = F.binary_cross_entropy_with_logits(logits, positive, reduction="none") * weights
-    anomalous = (losses * positive).sum() / (weights * positive).sum().clamp_min(1)
+    anomalous, count = (losses * positive).sum(1), (weights * positive).sum(1)
+    if per_image:
+        anomalous, count = anomalous / count.clamp_min(1e-6), (count > 0).to(logits.dtype)
     normal = (losses * (1 - positive)).sum() / (weights * (1 - positive)).sum().clamp_min(1)
-    return normal + positive_weight * anomalous
+    return normal + anomalous.sum() / count.sum().clamp_min(1)
 
 
 def attention_maps(projections: Sequence[tuple[Tensor, Tensor]], *, num_dropped: int) -> list[Tensor]:

@@ -144,7 +144,7 @@ class DefaultMethod(PatchGuardMethod):
 
         def objective(x: Tensor, _index: Tensor) -> Tensor:
             logits = self.network.patch_logits(x).float()
-            return balanced_patch_loss(logits, targets, weights).expand(1)
+            return self._patch_loss(logits, targets, weights).expand(1)
 
         ball = Ball(images, epsilon)
         x = ball.start(_noise(images, seeds))
@@ -159,7 +159,7 @@ class DefaultMethod(PatchGuardMethod):
         share = 1.0 if attacked is None else self.config.clean_fraction
         groups = [images] * (share > 0) + ([] if attacked is None else [attacked])
         output = network.patch_output(torch.cat(groups), with_attention=bool(self.network.features.attention_layers))
-        losses = [balanced_patch_loss(part.float(), targets, weights) for part in output.logits.split(len(images))]
+        losses = [self._patch_loss(part.float(), targets, weights) for part in output.logits.split(len(images))]
         clean = losses[0] if share > 0 else None
         total = losses[-1] if clean is None or attacked is None else share * clean + (1 - share) * losses[-1]
         if output.projections:
@@ -174,6 +174,9 @@ class DefaultMethod(PatchGuardMethod):
         if attacked is not None:
             parts["loss_attacked"] = losses[-1].detach()
         return Losses(total, parts)
+
+    def _patch_loss(self, logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+        return balanced_patch_loss(logits, targets, weights, per_image=self.config.balance == "images")
 
     def _targets(self, masks: Tensor) -> tuple[Tensor, Tensor]:
         """Patch labels and weights ``(N, P)`` of pixel masks ``(N, S, S)``."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from torch import Tensor
 
 from robustad._checks import check_choice
 from robustad.detectors import AnomalyDetector, Cobra, CobraConfig, DetectorConfig, PatchGuard, PatchGuardConfig
-from robustad.synthesis import PseudoAnomalyConfig
+from robustad.synthesis import LikelihoodFilter, PseudoAnomalyConfig
 from robustad.training.cobra import CobraLossConfig, CobraMethod
+from robustad.training.cobra_data import COBRA_DATA, OTHER_DATA
 from robustad.training.config import TrainingConfig
 from robustad.training.engine import Method
 from robustad.training.generators import Generator, default_generator, published_generator
@@ -36,9 +37,20 @@ class Recipe(ABC):
     def __post_init__(self) -> None:  # noqa: B027 - options are checked by who has them
         """Nothing to check here."""
 
+    def for_data(self, data: str | None) -> Self:
+        """This recipe with what it prescribes for a data set, by name; None = any images."""
+        del data
+        return self
+
     @abstractmethod
-    def make_method(self, detector: AnomalyDetector, generator: Generator | None) -> Method:
-        """The step that trains ``detector``, with what `make_generator` gave."""
+    def make_method(self, detector: AnomalyDetector, generator: Generator | None, normals: Tensor) -> Method:
+        """The step that trains ``detector``.
+
+        Args:
+            detector: With its starting weights.
+            generator: What `make_generator` gave.
+            normals: Some normal training images ``(M, 3, S, S)`` in [0, 1].
+        """
 
     def make_generator(self, data: str | None = None, category: str | None = None) -> Generator | None:
         """The maker of pseudo-anomalies; bounds of the published one depend on the data set.
@@ -83,8 +95,9 @@ class PatchGuardRecipe(Recipe):
         check_choice("method", self.method, METHODS)
         super().__post_init__()
 
-    def make_method(self, detector: AnomalyDetector, generator: Generator | None) -> Method:
+    def make_method(self, detector: AnomalyDetector, generator: Generator | None, normals: Tensor) -> Method:
         """See `Recipe.make_method`."""
+        del normals
         assert isinstance(detector, PatchGuard) and generator is not None
         return self._method_class()(detector, self.training, generator)
 
@@ -144,11 +157,22 @@ class CobraRecipe(Recipe):
     training: TrainingConfig = dataclasses.field(default_factory=_cobra_training)
     losses: CobraLossConfig = dataclasses.field(default_factory=CobraLossConfig)
 
-    def make_method(self, detector: AnomalyDetector, generator: Generator | None) -> Method:
+    def for_data(self, data: str | None) -> Self:
+        """See `Recipe.for_data`; the rows are `COBRA_DATA`."""
+        row = COBRA_DATA.get(data or "", OTHER_DATA)
+        model = dataclasses.replace(
+            self.model, backbone=row.backbone, image_size=row.image_size, blocks=(row.transforms,), crop=row.crop
+        )
+        training = dataclasses.replace(self.training, epoch_images=row.epoch_images)
+        return dataclasses.replace(self, model=model, training=training)
+
+    def make_method(self, detector: AnomalyDetector, generator: Generator | None, normals: Tensor) -> Method:
         """See `Recipe.make_method`; pseudo-anomalies come from the detector's own blocks."""
         del generator
         assert isinstance(detector, Cobra)
-        return CobraMethod(detector, self.training, self.losses)
+        share = self.losses.filter_share
+        likelihood = LikelihoodFilter(normals, share=share) if share else None
+        return CobraMethod(detector, self.training, self.losses, likelihood)
 
 
 def _triple(values: Tensor) -> tuple[float, float, float]:
@@ -181,21 +205,21 @@ def _published() -> Recipe:
 
 
 def _texture() -> Recipe:
-    """The default for surfaces that vary from image to image, with small marks as defects."""
+    """The default for surfaces that vary from image to image, whose defects are small marks or uneven areas."""
     return PatchGuardRecipe(
-        model=PatchGuardConfig(backbone="vit_texture"),
-        training=TrainingConfig(max_time=1200.0),
+        model=PatchGuardConfig(backbone="hybrid", weights="embedded", mean=(0.5,) * 3, std=(0.5,) * 3),
+        training=TrainingConfig(max_time=1200.0, balance="images"),
         pseudo=PseudoAnomalyConfig(
-            shapes={"blob": 0.55, "stroke": 0.45},
-            appearances={"light": 0.8, "texture": 0.1, "tint": 0.1},
-            half_sizes=(0.02, 0.25),
+            shapes={"blob": 0.4, "stroke": 0.2, "strip": 0.25, "band": 0.15},
+            appearances={"light": 0.75, "moved": 0.1, "texture": 0.05, "tint": 0.1},
+            half_sizes=(0.02, 0.3),
             min_change=24 / 255,
         ),
     )
 
 
 def _published_cobra() -> Recipe:
-    """The released recipe of COBRA for small images (one-class CIFAR-10)."""
+    """The released recipe of COBRA; without a data set, the one for small images (one-class CIFAR-10)."""
     training = _cobra_training(
         max_time=None,
         max_epochs=1000,

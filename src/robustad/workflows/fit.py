@@ -141,9 +141,10 @@ class FitResult:
     figures: dict[str, float]
 
 
-def fit_config(name: str = "default") -> FitConfig:
-    """All options of a recipe."""
+def fit_config(name: str = "default", data: str | None = None) -> FitConfig:
+    """All options of a recipe, with what it prescribes for a data set, by name; None = whatever the images are."""
     chosen = recipe(name)
+    chosen = chosen if data is None else chosen.for_data(data)
     options = {option.name: getattr(chosen, option.name) for option in dataclasses.fields(chosen)}
     return FIT_CONFIGS[chosen.detector_class](recipe=name, **options)
 
@@ -206,9 +207,12 @@ def _engine(
         seed=training.seed,
         replays=training.replays,
         keep_partial=training.schedule == "published",
+        epoch_images=training.epoch_images,
     )
+    chosen = torch.randperm(len(dataset), generator=torch_generator(training.seed, "prepare"))[:MAX_PREPARED]
+    normals = _stack(dataset, chosen.tolist())[0]
     return Engine(
-        config.make_method(_detector(config, dataset), generator),
+        config.make_method(_detector(config, normals, chosen), generator, normals),
         Batches(dataset, schedule, num_workers=training.num_workers),
         config=training,
         folder=run,
@@ -254,15 +258,13 @@ def _look(held_out: list[Sample], config: FitConfig, generator: Any, run: Path) 
     return EarlyLook(images, foreground, generator, epsilon=config.training.epsilon, seed=config.training.seed)
 
 
-def _detector(config: FitConfig, dataset: ImageDataset) -> AnomalyDetector:
+def _detector(config: FitConfig, normals: Tensor, sources: Tensor) -> AnomalyDetector:
     """A detector with starting weights of the seed; the global random state is left alone."""
     seed = config.training.seed
-    chosen = torch.randperm(len(dataset), generator=torch_generator(seed, "prepare"))[:MAX_PREPARED]
-    images = _stack(dataset, chosen.tolist())[0]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        detector = config.detector_class(config.model_for(images))
-    detector.prepare(images, sources=chosen, seed=seed)
+        detector = config.detector_class(config.model_for(normals))
+    detector.prepare(normals, sources=sources, seed=seed)
     return detector
 
 

@@ -3,12 +3,13 @@
 import pytest
 
 from robustad.data import CATALOG, LAYOUTS, data_home, default_root, load_samples
+from robustad.data.vision import VISION
 from robustad.errors import LayoutError
 
 
 def test_every_layout_is_in_the_catalog():
     assert set(LAYOUTS) <= set(CATALOG)
-    assert set(CATALOG) - set(LAYOUTS) == {"visa-csv", "deeppcb", "elpv", "digits", "folder"}
+    assert set(CATALOG) - set(LAYOUTS) == {"visa-csv", "deeppcb", "elpv", "digits", "folder", *VISION}
     for name, entry in CATALOG.items():
         assert entry.title
         assert entry.licence
@@ -19,7 +20,10 @@ def test_every_layout_is_in_the_catalog():
 def test_categories_as_published():
     counts = {name: len(entry.categories) for name, entry in CATALOG.items() if entry.categories}
     expected = {"mvtec": 15, "visa": 12, "visa-csv": 12, "mpdd": 6, "btad": 3, "wfdd": 4, "dtd": 12}
-    assert counts == expected | {"deeppcb": 2, "elpv": 2, "digits": 10}
+    classes = {"digits": 10, "cifar10": 10, "cifar100": 20, "mnist": 10, "fashion-mnist": 10, "svhn": 10}
+    classes["imagenet30"] = 30
+    assert counts == expected | classes | {"deeppcb": 2, "elpv": 2, "dagm": 10}
+    assert {name for name, entry in CATALOG.items() if entry.classes} == set(classes)
 
 
 def test_unknown_names_list_the_known_ones(tmp_path):

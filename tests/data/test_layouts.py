@@ -83,6 +83,30 @@ TREES = {
             "MT_Crack/Imgs/exp1_num_2610.jpg": None,
         },
     ),
+    "imagenet30": (
+        "acorn",
+        {"train/acorn/1.JPEG": None, "train/acorn/2.JPEG": None},
+        ["test/acorn/acorn/3.JPEG"],
+        {"test/nail/nail/4.JPEG": None, "test/volcano/5.JPEG": None},
+    ),
+    "dagm": (
+        "Class1",
+        {"Class1/train/normal/0001.PNG": None},
+        ["Class1/test/normal/0002.PNG"],
+        {"Class1/test/abnormal/0003.PNG": None},
+    ),
+    "cityscapes": (
+        None,
+        {f"ID/bad-honnef_000000_00{frame}_{patch}.png": None for frame in range(1001, 1011) for patch in range(2)},
+        [],
+        {"OOD/bad-honnef_000000_001003_7.png": None, "OOD/other.png": None},
+    ),
+    "isic2018": (
+        None,
+        {"train/NORMAL/ISIC_0.jpg": None},
+        ["test/NORMAL/ISIC_1.jpg"],
+        {"test/ABNORMAL/ISIC_2.jpg": None},
+    ),
 }
 
 
@@ -116,7 +140,7 @@ def test_layout_reads_what_the_tree_holds(data, tmp_path, picture):
     for sample in split.train + split.test:
         assert sample.name == relative(sample.path, root)
         assert sample.has_mask == (not sample.label or sample.mask_path is not None)
-    if data != "mtd":  # it needs the committed tiles: tests/data/test_partition.py
+    if data not in ("mtd", "cityscapes"):  # they set normals aside: tests/data/test_partition.py, and below
         assert load_samples(data, root, category=category) == split
 
 
@@ -176,6 +200,41 @@ def test_patients_are_groups(tmp_path, picture):
     picture(tmp_path / "test/tumor/00002_flair_71.png")
     defects = [sample for sample in read_layout(LAYOUTS["brats2021"], tmp_path).test if sample.label]
     assert [sample.group for sample in defects] == ["00002", "00002"]
+
+
+def test_patches_of_one_street_frame_stay_together(tmp_path, picture):
+    build(tmp_path, "cityscapes", picture)
+    split = load_samples("cityscapes", tmp_path)
+    good = [sample for sample in split.test if not sample.label]
+    assert (len(split.train), len(good)) == (14, 6)
+    assert not {sample.group for sample in split.train} & {sample.group for sample in good}
+    assert [sample.group for sample in split.test if sample.label] == ["bad-honnef_000000_001003", "OOD/other.png"]
+    assert load_samples("cityscapes", tmp_path, seed=1) != split
+
+
+def test_every_class_is_normal(tmp_path, picture):
+    build(tmp_path, "imagenet30", picture)
+    for name in ("train/nail/6.JPEG", "train/volcano/7.JPEG"):
+        picture(tmp_path / name)
+    (tmp_path / "train" / ".robustad-download").mkdir()
+    assert list_categories(LAYOUTS["imagenet30"], tmp_path) == ["acorn", "nail", "volcano"]
+    split = load_samples("imagenet30", tmp_path, category="all")
+    assert [sample.kind for sample in split.train] == ["acorn", "acorn", "nail", "volcano"]
+    assert [(sample.kind, sample.label) for sample in split.test] == [(n, False) for n in ("acorn", "nail", "volcano")]
+    with pytest.raises(LayoutError, match=r"'nails' does not exist in .*; it holds acorn, nail, volcano"):
+        load_samples("imagenet30", tmp_path, category="nails")
+    with pytest.raises(LayoutError, match=r"no category found in .*; expected folders such as train/CATEGORY"):
+        load_samples("imagenet30", tmp_path / "train", category="all")
+
+
+def test_samples_know_their_class_or_defect(tmp_path, picture):
+    build(tmp_path / "a", "imagenet30", picture)
+    split = load_samples("imagenet30", tmp_path / "a", category="acorn")
+    assert [sample.kind for sample in split.train + split.test] == ["acorn"] * 3 + ["nail", "volcano"]
+    build(tmp_path / "b", "mvtec", picture)
+    split = load_samples("mvtec", tmp_path / "b", category="bottle")
+    kinds = [sample.kind for sample in split.train + split.test]
+    assert kinds == ["", "", "", "broken_large", "broken_large", "contamination"]
 
 
 def test_own_extension_goes_before_png(tmp_path, picture):

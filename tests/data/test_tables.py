@@ -1,13 +1,10 @@
-"""elpv, VisA's official split, digits."""
+"""elpv and VisA's official split."""
 
-import numpy as np
 import pytest
-from sklearn.datasets import load_digits
 
 from robustad.data import ImageDataset, load_samples, tables
 from robustad.data.partition import committed
 from robustad.errors import LayoutError, MissingExtra
-from robustad.images import read_image
 
 
 def test_elpv_leaves_doubtful_cells_out_and_shares_its_halves_between_seeds():
@@ -121,24 +118,6 @@ def test_visa_broken_tables(tmp_path):
     write_visa(tmp_path, VISA_CSV.replace("pcb1/Data/Images/Normal/0000.JPG", "/etc/0000.JPG"))
     with pytest.raises(LayoutError, match="points outside"):
         load_samples("visa-csv", tmp_path, category="pcb1")
-
-
-def test_digits(tmp_path):
-    split = load_samples("digits", tmp_path, category="3")
-    source = load_digits()
-    assert len(split.train) + sum(not s.label for s in split.test) == (source.target == 3).sum()
-    assert sum(s.label for s in split.test) == (source.target != 3).sum()
-    sample = split.train[0]
-    index = int(sample.path.stem)
-    assert source.target[index] == 3
-    np.testing.assert_allclose(read_image(sample.path)[..., 0], source.images[index] * 255 / 16, atol=0.5)
-    written = sample.path.stat().st_mtime_ns
-    sample.path.with_name("9999.png").touch()  # not ours: neither read nor removed
-    assert load_samples("digits", tmp_path, category="3") == split
-    assert sample.path.stat().st_mtime_ns == written
-    split.test[0].path.unlink()
-    load_samples("digits", tmp_path, category="3")
-    assert split.test[0].path.is_file()
 
 
 @pytest.mark.parametrize("data", ["elpv", "digits"])

@@ -5,6 +5,7 @@ from robustad.data.check import Problem, check_dataset, check_split
 from robustad.data.dataset import ImageDataset, Item
 from robustad.data.folder import load_folder
 from robustad.data.layouts import LAYOUTS, Layout, list_categories, read_layout
+from robustad.data.multiclass import against_each, load_multiclass
 from robustad.data.roots import data_home, default_root
 from robustad.data.samples import Sample, Split
 
@@ -18,12 +19,14 @@ __all__ = [
     "Problem",
     "Sample",
     "Split",
+    "against_each",
     "check_dataset",
     "check_split",
     "data_home",
     "default_root",
     "list_categories",
     "load_folder",
+    "load_multiclass",
     "load_samples",
     "read_layout",
 ]

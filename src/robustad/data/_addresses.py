@@ -11,7 +11,7 @@ from importlib.resources import files
 from robustad._checks import check_choice
 
 KINDS = ("images", "masks", "weights")
-WAYS = ("http", "gdrive-file", "gdrive-folder", "page", "manual", "none")
+WAYS = ("http", "gdrive-file", "gdrive-folder", "torchvision", "page", "manual", "none")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +22,9 @@ class Address:
         kind: ``images``, ``masks`` (foreground masks) or ``weights``.
         dataset: Name of the dataset.
         category: Category of weights; empty = not of one category.
-        how: ``http``; ``gdrive-file`` or ``gdrive-folder`` (``address`` is the id); ``page`` (a person must look for
-            the link there); ``manual`` (behind a form or an account); ``none`` (known not to exist).
+        how: ``http``; ``gdrive-file`` or ``gdrive-folder`` (``address`` is the id); ``torchvision`` (``address`` is
+            its class there); ``page`` (a person must look for the link there); ``manual`` (behind a form or an
+            account); ``none`` (known not to exist).
         address: What is fetched.
         page: Page for people.
         archive: Extension of the archive, without a dot; a hint, the content decides.
@@ -58,7 +59,7 @@ class Address:
     @property
     def fetched(self) -> bool:
         """Whether a program can fetch it."""
-        return self.how in ("http", "gdrive-file", "gdrive-folder")
+        return self.how in ("http", "gdrive-file", "gdrive-folder", "torchvision")
 
     @property
     def link(self) -> str:

@@ -8,15 +8,17 @@ from functools import partial
 from pathlib import Path
 
 from robustad._checks import check_choice
+from robustad.data.classes import ALL, DIGITS, read_digits
 from robustad.data.deeppcb import CATEGORIES as DEEPPCB_CATEGORIES
 from robustad.data.deeppcb import read_deeppcb
 from robustad.data.folder import load_root
-from robustad.data.layouts import LAYOUTS, Layout, read_layout
+from robustad.data.layouts import LAYOUTS, Layout, list_categories, read_layout
 from robustad.data.partition import PARTS, Part, choose_part, hold_out
 from robustad.data.roots import default_root
 from robustad.data.samples import Split
-from robustad.data.tables import DIGITS, ELPV_CATEGORIES, read_digits, read_elpv, read_visa_csv
+from robustad.data.tables import ELPV_CATEGORIES, read_elpv, read_visa_csv
 from robustad.data.tiles import split_tiles
+from robustad.data.vision import VISION, read_vision
 from robustad.errors import LayoutError
 
 Reader = Callable[[Path | None, str | None, int], Split]
@@ -35,6 +37,8 @@ class DatasetEntry:
         licence: Licence and source in one line; check it before you use the data.
         image_size: Usual side of the network's input in pixels.
         layout: Row of the table of layouts, if that is how it is read.
+        classes: Whether the categories are classes of one collection: one is normal against all others, and the
+            category ``all`` makes each of them normal.
     """
 
     title: str
@@ -45,6 +49,7 @@ class DatasetEntry:
     licence: str
     image_size: int = 224
     layout: Layout | None = None
+    classes: bool = False
 
 
 def load_samples(
@@ -55,10 +60,12 @@ def load_samples(
     Args:
         data: Name in `CATALOG`.
         root: The dataset's folder; None = the installed package (elpv, digits) or the user's data folder.
-        category: Product or class, for datasets that have several.
+        category: Product or class, for datasets that have several. ``all`` where categories are classes: each of them
+            is normal, and the test set holds no anomaly; `load_multiclass` adds other datasets as anomalies.
         part: ``all`` of the test set, or its half ``dev`` (to make choices on) or ``final`` (to publish). The training
             set is the same for all three.
-        seed: Chooses the held-out normals where the dataset has no split of its own (elpv, digits, folder).
+        seed: Chooses the held-out normals where the dataset has no split of its own (elpv, digits,
+            cityscapes, folder).
 
     Returns:
         Training normals and the test set, in a stable order.
@@ -78,6 +85,27 @@ def _read_layout(data: str, root: Path | None, category: str | None, seed: int) 
     return read_layout(LAYOUTS[data], default_root(data) if root is None else root, category)
 
 
+def _read_classes(data: str, root: Path | None, category: str | None, seed: int) -> Split:
+    layout, root = LAYOUTS[data], default_root(data) if root is None else root
+    known = list_categories(layout, root)
+    if category != ALL or not known:
+        return read_layout(layout, root, category)
+    splits = [read_layout(layout, root, name) for name in known]
+    normals = [sample for split in splits for sample in split.test if not sample.label]
+    return Split([sample for split in splits for sample in split.train], normals)
+
+
+def _read_vision(data: str, root: Path | None, category: str | None, seed: int) -> Split:
+    chosen = _required(category, (*VISION[data].categories, ALL))
+    return read_vision(data, default_root(data) if root is None else root, chosen)
+
+
+def _read_cityscapes(root: Path | None, category: str | None, seed: int) -> Split:
+    pool = _read_layout("cityscapes", root, category, seed)
+    split = hold_out(pool.train, seed, fraction=0.3)  # as the authors do, but whole frames
+    return Split(split.train, split.test + pool.test)
+
+
 def _read_mtd(root: Path | None, category: str | None, seed: int) -> Split:
     return split_tiles(_read_layout("mtd", root, category, seed))
 
@@ -92,7 +120,7 @@ def _read_elpv(root: Path | None, category: str | None, seed: int) -> Split:
 
 
 def _read_digits(root: Path | None, category: str | None, seed: int) -> Split:
-    return _held_out(read_digits(root, _required(category, DIGITS)), seed)
+    return _held_out(read_digits(root, _required(category, (*DIGITS, ALL))), seed)
 
 
 def _read_deeppcb(root: Path | None, category: str | None, seed: int) -> Split:
@@ -132,6 +160,12 @@ DTD = (
     "Blotchy_099", "Fibrous_183", "Marbled_078", "Matted_069", "Mesh_114", "Perforated_037", "Stratified_154",
     "Woven_001", "Woven_068", "Woven_104", "Woven_125", "Woven_127",
 )
+IMAGENET30 = (
+    "acorn", "airliner", "ambulance", "american_alligator", "banjo", "barn", "bikini", "digital_clock", "dragonfly",
+    "dumbbell", "forklift", "goblet", "grand_piano", "hotdog", "hourglass", "manhole_cover", "mosque", "nail",
+    "parking_meter", "pillow", "revolver", "rotary_dial_telephone", "schooner", "snowmobile", "soccer_ball",
+    "stingray", "strawberry", "tank", "toaster", "volcano",
+)
 # fmt: on
 
 
@@ -142,9 +176,22 @@ def _row(
         title=title,
         read=partial(_read_layout, data),
         categories=categories,
+        has_masks=LAYOUTS[data].mask is not None,
         groups=groups,
         licence=licence,
         layout=LAYOUTS[data],
+    )
+
+
+def _vision_row(data: str, title: str, licence: str) -> DatasetEntry:
+    return DatasetEntry(
+        title=title,
+        read=partial(_read_vision, data),
+        categories=VISION[data].categories,
+        has_masks=False,
+        licence=licence,
+        image_size=32,
+        classes=True,
     )
 
 
@@ -204,6 +251,36 @@ CATALOG: dict[str, DatasetEntry] = {
         has_masks=False,
         licence="CC BY 4.0; Alpaydin and Kaynak, UCI 1998, as shipped with scikit-learn",
         image_size=32,
+        classes=True,
     ),
+    "cifar10": _vision_row("cifar10", "CIFAR-10", "no licence stated; Krizhevsky, 2009"),
+    "cifar100": _vision_row("cifar100", "CIFAR-100, its 20 superclasses", "no licence stated; Krizhevsky, 2009"),
+    "mnist": _vision_row("mnist", "MNIST", "CC BY-SA 3.0; LeCun, Cortes and Burges, 1998"),
+    "fashion-mnist": _vision_row("fashion-mnist", "Fashion-MNIST", "MIT; Xiao et al., 2017"),
+    "svhn": _vision_row("svhn", "SVHN, house numbers", "non-commercial; Netzer et al., NIPS workshop 2011"),
+    "imagenet30": DatasetEntry(
+        title="ImageNet-30",
+        read=partial(_read_classes, "imagenet30"),
+        categories=IMAGENET30,
+        has_masks=False,
+        licence="ImageNet's terms (non-commercial research); Hendrycks et al., NeurIPS 2019",
+        layout=LAYOUTS["imagenet30"],
+        classes=True,
+    ),
+    "dagm": _row(
+        "dagm",
+        "DAGM 2007, textures",
+        "see the authors' page; Wieler and Hahn, DAGM 2007",
+        categories=tuple(f"Class{number}" for number in range(1, 11)),
+    ),
+    "cityscapes": DatasetEntry(
+        title="Cityscapes, patches of street scenes",
+        read=_read_cityscapes,
+        has_masks=False,
+        groups="frame, where patches are named after it",
+        licence="Cityscapes' terms (non-commercial); Cordts et al., CVPR 2016",
+        layout=LAYOUTS["cityscapes"],
+    ),
+    "isic2018": _row("isic2018", "ISIC 2018, task 3, skin lesions", "CC BY-NC 4.0; Codella et al., 2019"),
     "folder": DatasetEntry(title="Your own images", read=_read_folder, has_masks=None, licence="yours"),
 }

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from robustad._checks import check_choice
 from robustad._progress import progress
 from robustad.data.catalog import CATALOG, load_samples
+from robustad.data.classes import ALL
 from robustad.data.dataset import draw_boxes
 from robustad.data.layouts import Layout, annotation_folders, list_categories
 from robustad.data.roots import default_root
@@ -55,7 +56,9 @@ def check_dataset(data: str, root: str | Path | None = None, *, category: str | 
     if folder is None and entry.layout is not None:
         folder = default_root(data)
     chosen: list[str | None] = [category]
-    if category is None and entry.layout is not None:
+    if category is None and entry.classes:
+        chosen = [ALL]  # each picture once
+    elif category is None and entry.layout is not None:
         chosen = list(list_categories(entry.layout, folder or Path())) or [None]
     elif category is None and entry.categories:
         chosen = list(entry.categories)

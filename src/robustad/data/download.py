@@ -14,6 +14,7 @@ from robustad.data._addresses import Address, load_addresses, select
 from robustad.data._fetching import bring, bring_folder, bring_weights, check_client, is_missing, staging
 from robustad.data._placing import in_place, visible
 from robustad.data.roots import data_home, default_root
+from robustad.data.vision import fetch_vision
 from robustad.errors import DownloadError, LayoutError
 
 
@@ -72,6 +73,9 @@ def download_dataset(
     _check_dataset(table, name)
     root = (_default_root(name) if root is None else Path(root).expanduser()).resolve()
     images = select(table, "images", name)
+    if images[0].how == "torchvision":
+        fetch_vision(name, root)
+        return root
     missing = [row for row in images if is_missing(root, row)]
     alternatives = select(table, "masks", name) if masks else []
     if alternatives and not is_missing(root, alternatives[0]):

@@ -27,28 +27,35 @@ class Layout:
         train: Folder of the normal training images.
         test_good: Folder of the normal test images; None if the dataset has no split of its own.
         defects: Folder or folders of the anomalous images.
-        mask: Path of an anomalous image's mask, without extension.
+        mask: Path of an anomalous image's mask, without extension; None if the dataset has none.
         foreground: Path of a training image's foreground mask, without extension; None if the dataset has none.
         mask_word: A word of the file name and what stands for it in the mask's name.
         train_needs_foreground: Normal images with a foreground mask are for training, those without for testing.
         extensions: Which images count, where masks lie among them.
         group: Pattern whose first bracket in the file name is the group; None = each image for itself.
+        recursive: Images may lie in sub-folders.
     """
 
     train: str
     test_good: str | None = None
     defects: str
-    mask: str
+    mask: str | None = None
     foreground: str | None = None
     mask_word: tuple[str, str] | None = None
     train_needs_foreground: bool = False
     extensions: tuple[str, ...] = field(default=IMAGE_EXTENSIONS)
     group: str | None = None
+    recursive: bool = False
 
     @property
     def has_categories(self) -> bool:
-        """Whether the first level below the root is the category."""
+        """Whether some folder is named as the category."""
         return "{category}" in self.train
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether categories are classes: one is normal, and all the others are its anomalies."""
+        return self.train.endswith("{category}")
 
 
 _MVTEC = Layout(
@@ -101,6 +108,23 @@ LAYOUTS: dict[str, Layout] = {
         mask="MT_{defect}/Imgs/{stem}",
         extensions=(".jpg", ".jpeg"),  # the .png beside each picture is its mask
     ),
+    "imagenet30": Layout(
+        train="train/{category}",
+        test_good="test/{category}",
+        defects="test/{defect}",
+        recursive=True,  # the test pictures lie one folder deeper
+    ),
+    "dagm": Layout(
+        train="{category}/train/normal",
+        test_good="{category}/test/normal",
+        defects="{category}/test/{defect}",
+    ),
+    "cityscapes": Layout(
+        train="ID",
+        defects="OOD",
+        group=r"^([a-z-]+_\d{6}_\d{6})",  # patches of one frame, if they are named after it
+    ),
+    "isic2018": Layout(train="train/NORMAL", test_good="test/NORMAL", defects="test/{defect}"),
 }
 
 
@@ -143,9 +167,10 @@ def read_layout(layout: Layout, root: Path, category: str | None = None) -> Spli
 
 def list_categories(layout: Layout, root: Path) -> list[str]:
     """Categories that exist below ``root``: folders that hold the layout's training folder. Empty if it has none."""
-    if not layout.has_categories or not root.is_dir():
+    above = root / layout.train.partition("{category}")[0]
+    if not layout.has_categories or not above.is_dir():
         return []
-    folders = sorted(path.name for path in root.iterdir() if path.is_dir())
+    folders = sorted(path.name for path in above.iterdir() if path.is_dir() and not path.name.startswith("."))
     return [name for name in folders if (root / _fill(layout.train, category=name)).is_dir()]
 
 
@@ -207,13 +232,15 @@ class _Reader:
         if not paths:
             kinds = " ".join(self.layout.extensions)
             raise LayoutError(f"no image ({kinds}) in {folder}; check that the dataset is complete")
+        kind = self.category if self.layout.has_classes else ""
         for path in paths:
-            yield self.sample(path, label=False, foreground=self.foreground(path) if in_training else None)
+            foreground = self.foreground(path) if in_training else None
+            yield self.sample(path, label=False, foreground=foreground, kind=kind)
 
     def defects(self) -> Iterator[Sample]:
         for defect, folder in self.defect_folders():
             for path in self.images(folder):
-                yield self.sample(path, label=True, mask=self.mask(path, defect))
+                yield self.sample(path, label=True, mask=self.mask(path, defect), kind=defect)
 
     def defect_folders(self) -> Iterator[tuple[str, Path]]:
         filled = _fill(self.layout.defects, category=self.category)
@@ -234,9 +261,12 @@ class _Reader:
                 yield path.name[len(prefix) :], folder
 
     def images(self, folder: Path) -> list[Path]:
-        return [path for path in list_images(folder) if path.suffix.lower() in self.layout.extensions]
+        found = list_images(folder, recursive=self.layout.recursive)
+        return [path for path in found if path.suffix.lower() in self.layout.extensions]
 
     def mask(self, path: Path, defect: str) -> Path | None:
+        if self.layout.mask is None:
+            return None
         stem = path.stem.replace(*self.layout.mask_word) if self.layout.mask_word else path.stem
         place = _fill(self.layout.mask, category=self.category, defect=defect, stem=stem)
         extension = ".png" if path.suffix.lower() in (".jpg", ".jpeg") else path.suffix
@@ -252,10 +282,12 @@ class _Reader:
         found = self.finder.find(self.root / folder, stem, extension)
         return None if found == image else found
 
-    def sample(self, path: Path, *, label: bool, mask: Path | None = None, foreground: Path | None = None) -> Sample:
+    def sample(
+        self, path: Path, *, label: bool, mask: Path | None = None, foreground: Path | None = None, kind: str = ""
+    ) -> Sample:
         name = path.relative_to(self.root).as_posix()
         match = re.search(self.layout.group, path.stem) if self.layout.group else None
-        return Sample(path, label, mask, foreground, match.group(1) if match else name, name)
+        return Sample(path, label, mask, foreground, match.group(1) if match else name, name, kind=kind)
 
 
 def _check_category(layout: Layout, root: Path, category: str | None) -> None:

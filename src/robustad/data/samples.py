@@ -22,6 +22,8 @@ class Sample(NamedTuple):
         name: Stable relative name in POSIX form; splits are derived from it, never from an absolute path.
         crop: Part of the image that is used, as (left, top, right, bottom) in pixels, right and bottom excluded.
         boxes: Anomalous rectangles in pixels of the whole image, ends excluded, for datasets that mark boxes.
+        kind: What the dataset says it shows: its class, its kind of defect, or the other dataset that it comes from.
+            Empty where nothing is said.
     """
 
     path: Path
@@ -32,6 +34,7 @@ class Sample(NamedTuple):
     name: str
     crop: Box | None = None
     boxes: tuple[Box, ...] | None = None
+    kind: str = ""
 
     @property
     def has_mask(self) -> bool:

@@ -1,19 +1,16 @@
-"""Datasets whose truth stands in a table rather than in folder names: elpv, VisA's official split, digits."""
+"""Datasets whose truth stands in a table rather than in folder names: elpv and VisA's official split."""
 
 from __future__ import annotations
 
 import csv
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
-from tempfile import TemporaryDirectory
 
 from robustad.data.layouts import MaskFinder
-from robustad.data.roots import data_home
 from robustad.data.samples import Sample, Split
 from robustad.errors import LayoutError, MissingExtra
 
 ELPV_CATEGORIES = ("mono", "poly")
-DIGITS = tuple("0123456789")
 
 
 def elpv_root() -> Path:
@@ -102,47 +99,6 @@ def read_visa_csv(root: Path, category: str | None) -> Split:
     if any(sample.label for sample in train):
         raise LayoutError(f"{table} trains on anomalous images of {category!r}; use the one-class split")
     return Split(sorted(train, key=_by_name), sorted(test, key=lambda sample: (sample.label, sample.name)))
-
-
-def read_digits(root: Path | None, category: str) -> Split:
-    """scikit-learn's handwritten digits, one class normal, the nine others anomalous.
-
-    The 1,797 pictures of 8 x 8 pixels are written as PNG files once, to ``root`` or the user's data folder.
-
-    Args:
-        root: Folder for the files; None = ``digits`` in the data folder.
-        category: The normal digit, ``"0"`` to ``"9"``.
-
-    Returns:
-        All pictures of the digit in ``train``, all others in ``test``.
-    """
-    root = data_home() / "digits" if root is None else root
-    names = _write_digits(root)
-    samples = [_sample(root, name, label=name.split("/")[0] != category) for name in names]
-    return Split([s for s in samples if not s.label], [s for s in samples if s.label])
-
-
-def _write_digits(root: Path) -> list[str]:
-    import numpy as np
-    from PIL import Image
-    from sklearn.datasets import load_digits
-
-    data = load_digits()
-    names = [f"{target}/{index:04d}.png" for index, target in enumerate(data.target)]
-    missing = [index for index, name in enumerate(names) if not (root / name).is_file()]
-    if not missing:
-        return sorted(names)
-    root.mkdir(parents=True, exist_ok=True)
-    # not `atomic_path`: flushing 1,797 tiny files to disk one by one takes ten seconds
-    with TemporaryDirectory(dir=root, prefix=".part-") as temporary:
-        for index in missing:
-            name, part = names[index], Path(temporary) / f"{index}.png"
-            Image.fromarray(np.rint(data.images[index] * (255 / 16)).astype(np.uint8)).save(
-                part
-            )  # grey levels 0..16 -> 0..255
-            (root / name).parent.mkdir(exist_ok=True)
-            part.replace(root / name)
-    return sorted(names)
 
 
 def _sample(root: Path, name: str, *, label: bool, mask: str | None = None) -> Sample:

@@ -10,8 +10,12 @@ from typing import Any
 
 from robustad._checks import check_choice
 from robustad._configs import from_plain
-from robustad.data import CATALOG, Sample, Split, load_folder, load_samples
+from robustad.data import CATALOG, Sample, Split, load_folder, load_multiclass, load_samples
+from robustad.data.classes import ALL
+from robustad.data.multiclass import check_against
 from robustad.data.partition import Part
+
+_NOTHING_TO_FETCH = ("elpv", "digits", "folder")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,7 +25,8 @@ class DataConfig:
     Attributes:
         data: Name of a dataset, or ``folder`` for plain folders.
         root: Folder of the dataset; by default where `robustad download` puts it.
-        category: Category within the dataset.
+        category: Category within the dataset; ``all`` = every class is normal, where categories are classes.
+        against: Other datasets, separated by commas: their test images are the anomalies, all of ``data`` is normal.
         normal: Folder of normal images (``folder``).
         anomalous: Folder of anomalous images (``folder``); may be left out.
         masks: Folder of the anomalous images' masks (``folder``); may be left out.
@@ -33,6 +38,7 @@ class DataConfig:
     data: str = "folder"
     root: Path | None = None
     category: str | None = None
+    against: str | None = None
     normal: Path | None = None
     anomalous: Path | None = None
     masks: Path | None = None
@@ -42,6 +48,11 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         check_choice("data", self.data, CATALOG)
+        if self.against is None:
+            return
+        check_against(self.data, self.others)
+        if self.category not in (None, ALL):
+            raise ValueError(f"`against` makes every class of {self.data} normal; leave category {self.category!r} out")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
@@ -57,7 +68,14 @@ class DataConfig:
     @property
     def label(self) -> str:
         """Short name for tables, e.g. ``elpv:mono``."""
+        if self.others:
+            return f"{self.data}:all-against-{'+'.join(self.others)}"
         return f"{self.data}:{self.category}" if self.category else self.data
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The datasets named by ``against``."""
+        return tuple(name.strip() for name in (self.against or "").split(",") if name.strip())
 
 
 def load_split(config: DataConfig, *, part: Part = "all", seed: int = 0) -> Split:
@@ -72,10 +90,10 @@ def load_split(config: DataConfig, *, part: Part = "all", seed: int = 0) -> Spli
         ValueError: If neither a dataset root nor a folder of normal images is given, or a name does not exist.
         LayoutError: If the folders do not look as they should.
     """
-    if config.download and config.data not in ("elpv", "digits", "folder"):
-        from robustad.data.download import download_dataset
-
-        download_dataset(config.data, config.root)
+    if config.download:
+        _fetch(config)
+    if config.others:
+        return load_multiclass(config.data, config.others, root=config.root, part=part, seed=seed)
     if config.data == "folder" and config.normal is not None:
         return load_folder(
             config.normal,
@@ -88,6 +106,14 @@ def load_split(config: DataConfig, *, part: Part = "all", seed: int = 0) -> Spli
     if config.data == "folder" and config.root is None:
         raise ValueError("no images given: pass `--normal DIR` (a folder of normal images), or `--data NAME`")
     return load_samples(config.data, config.root, category=config.category, part=part, seed=seed)
+
+
+def _fetch(config: DataConfig) -> None:
+    from robustad.data.download import download_dataset
+
+    for name in (config.data, *config.others):
+        if name not in _NOTHING_TO_FETCH:
+            download_dataset(name, config.root if name == config.data else None)
 
 
 def fingerprint(samples: Sequence[Sample]) -> str:

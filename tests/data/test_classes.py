@@ -117,7 +117,10 @@ def test_a_missing_dataset_says_how_to_get_it(tmp_path, monkeypatch):
 
 def test_a_check_reads_each_picture_once(tmp_path, monkeypatch):
     write_cifar10(tmp_path, monkeypatch)
+    read = []
+    monkeypatch.setattr("robustad.data.check.read_image", lambda path: read.append(path) or read_image(path))
     assert check_dataset("cifar10", tmp_path) == []
+    assert len(read) == len(set(read)) == 30
     picture = next((tmp_path / "cifar10-png" / "train" / "cat").iterdir())
     picture.write_bytes(b"")
     assert [problem.path for problem in check_dataset("cifar10", tmp_path)] == [picture]

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from benchmarks import cobra_step, pseudo_anomalies, training_step
 from robustad._checks import check_choice
+from robustad._memory import keep_freed_memory
 from robustad.evaluation import BenchmarkRow, Results
 
 CLAIMS: dict[str, Callable[..., list[BenchmarkRow]]] = {
@@ -35,6 +36,7 @@ def main() -> None:
     given = parser.parse_args()
     started = datetime.now(UTC)
     torch.set_num_threads(1)
+    keep_freed_memory()
     chosen = [check_choice("claim", claim, CLAIMS) for claim in given.claims] or list(CLAIMS)
     rows: list[BenchmarkRow] = []
     for claim in chosen:

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from robustad._memory import keep_freed_memory
 from robustad.data import ImageDataset
 from robustad.detectors import Brightness, PatchCore, PatchCoreConfig, load_checkpoint, save_checkpoint
 from robustad.detectors.base import IMAGENET_MEAN, IMAGENET_STD
@@ -181,6 +182,7 @@ TASKS = {"elpv": elpv, "mtd": mtd, "backbones": backbones}
 
 def main() -> None:
     """Run what the command line names."""
+    keep_freed_memory()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("task", choices=[*TASKS, "all"])
     chosen = parser.parse_args().task

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from robustad import __version__
+from robustad._memory import keep_freed_memory
 from robustad.cli.faults import INTERRUPTED, USAGE, UsageError, one_line
 from robustad.cli.verbs import ALIASES, VERBS, overview
 
@@ -56,6 +57,7 @@ def _guarded(name: str, words: list[str], debug: bool) -> int:
     try:
         module = importlib.import_module(VERBS[name].module)
         parsed.append(module.build(words).parse(words))
+        keep_freed_memory()
         code: int = module.run(parsed[0])
     except SystemExit as stop:  # --help and --print_config
         return stop.code if isinstance(stop.code, int) else 0

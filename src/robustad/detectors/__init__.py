@@ -4,6 +4,7 @@ from robustad.detectors.base import AnomalyDetector, DetectorConfig
 from robustad.detectors.baselines import Brightness, BrightnessConfig, PatchCore, PatchCoreConfig
 from robustad.detectors.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from robustad.detectors.cobra import Cobra, CobraConfig
+from robustad.detectors.nearest import NearestNormal, NearestNormalConfig
 from robustad.detectors.official import load_official
 from robustad.detectors.patchguard import PatchGuard, PatchGuardConfig, PatchOutput
 from robustad.detectors.registry import DETECTORS
@@ -17,6 +18,8 @@ __all__ = [
     "Cobra",
     "CobraConfig",
     "DetectorConfig",
+    "NearestNormal",
+    "NearestNormalConfig",
     "PatchCore",
     "PatchCoreConfig",
     "PatchGuard",

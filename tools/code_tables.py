@@ -14,6 +14,7 @@ from robustad.data import CATALOG, DatasetEntry
 from robustad.evaluation import GOALS, SUITE, Suite
 from robustad.evaluation.health import CHECKS
 from robustad.training import RECIPES, Recipe
+from robustad.training.cobra_data import COBRA_DATA, OTHER_DATA
 from robustad.workflows.download import offers
 
 
@@ -43,6 +44,18 @@ def datasets() -> str:
     for name, entry in CATALOG.items():
         masks = {True: "yes", False: "no", None: "if you have them"}[entry.has_masks]
         rows.append([f"`{name}`", entry.title, _categories(entry), masks, entry.groups or BLANK, entry.licence])
+    return markdown(head, rows)
+
+
+def cobra_data() -> str:
+    """How COBRA is set up for each data set."""
+    head = ["`--data`", "transforms (weight)", "network", "pixels", "views are cropped", "images of an epoch, at least"]
+    rows = []
+    for name, row in [*COBRA_DATA.items(), ("any other", OTHER_DATA)]:
+        weights = ", ".join(f"{transform} ({weight:g})" for transform, weight in row.transforms.items())
+        least = f"{row.epoch_images:,}" if row.epoch_images else BLANK
+        shown = f"`{name}`" if name in COBRA_DATA else name
+        rows.append([shown, weights, row.backbone, str(row.image_size), "yes" if row.crop else "no", least])
     return markdown(head, rows)
 
 
@@ -93,6 +106,7 @@ SOURCES: dict[str, Callable[[], str]] = {
     "commands": commands,
     "recipes": recipes,
     "datasets": datasets,
+    "cobra-data": cobra_data,
     "layouts": layouts,
     "downloads": downloads,
     "goals": goals,

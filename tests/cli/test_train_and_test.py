@@ -33,7 +33,7 @@ def fitted(monkeypatch, tmp_path):
 def test_without_options_fit_takes_the_recipe_as_it_is(fitted, capsys):
     for recipe in RECIPES:
         assert main(["fit", "--recipe", recipe]) == 0
-        assert fitted[-1][0] == fit_config(recipe)
+        assert fitted[-1][0] == fit_config(recipe, "folder")
     printed = capsys.readouterr().out
     assert "1,234" in printed and "0.9877" in printed and "robustad test" in printed
     assert fitted[0][1].startswith("runs/folder-")
@@ -44,6 +44,22 @@ def test_a_detector_stands_for_its_first_recipe_and_has_options_of_its_own(fitte
     config = fitted[0][0]
     assert (config.recipe, config.losses.loss, config.model.width) == ("cobra", "cl", 8)
     assert main(["fit", "--detector", "patchguard"]) == 0 and fitted[1][0] == fit_config("default")
+
+
+@pytest.mark.parametrize("where", ["flag", "long flag", "file"])
+def test_a_recipe_takes_what_it_prescribes_for_the_data(fitted, tmp_path, where):
+    (tmp_path / "c.yaml").write_text("data: {data: digits, category: '3'}\n")
+    words = {
+        "flag": ["--data", "digits", "--category", "3"],
+        "long flag": ["--data.data=digits", "--category", "3"],
+        "file": ["--config", str(tmp_path / "c.yaml")],
+    }[where]
+    assert main(["fit", "--detector", "cobra", "--model.width", "8", *words]) == 0
+    config = fitted[-1][0]
+    assert config.data.category == "3" and config.model.image_size == 32 and config.model.width == 8
+    assert (
+        config.model.blocks == fit_config("cobra", "digits").model.blocks != fit_config("cobra", "mvtec").model.blocks
+    )
 
 
 @pytest.mark.parametrize("where", ["flag", "file"])

@@ -21,6 +21,7 @@ DATA_FLAGS = {
     "--data": "data.data",
     "--root": "data.root",
     "--category": "data.category",
+    "--against": "data.against",
     "--normal": "data.normal",
     "--anomalous": "data.anomalous",
     "--masks": "data.masks",

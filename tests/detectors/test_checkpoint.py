@@ -17,6 +17,8 @@ from robustad.detectors import (
     BrightnessConfig,
     Cobra,
     CobraConfig,
+    NearestNormal,
+    NearestNormalConfig,
     PatchCore,
     PatchCoreConfig,
     PatchGuard,
@@ -48,6 +50,7 @@ MAKERS = {
     "patchguard": lambda: patchguard(feature_layers=(2, 3), mean=(0.1, 0.2, 0.3)),
     "brightness": lambda: Brightness(BrightnessConfig(image_size=16, two_sided=True, reference=0.3)).eval(),
     "patchcore": patchcore,
+    "nearest": lambda: NearestNormal(NearestNormalConfig(image_size=16)).fit([torch.rand(3, 3, 16, 16)]).eval(),
     "cobra": lambda: Cobra(CobraConfig(width=2, views=2)).remember([torch.rand(3, 3, 32, 32)]).eval(),
 }
 

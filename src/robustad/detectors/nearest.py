@@ -72,7 +72,7 @@ class NearestNormal(AnomalyDetector):
             raise ValueError("this baseline knows no normal image yet; call `fit` with some")
         with torch.no_grad():
             rows = self.normals.flatten(1).to(images)
-            nearest = torch.cat([torch.cdist(part.flatten(1), rows).argmin(1) for part in images.split(_CHUNK)])
+            nearest = torch.cat([torch.cdist(part.flatten(1), rows).argmin(1) for part in torch.split(images, _CHUNK)])
         difference = images - self.normals.to(images)[nearest]
         maps = difference.square().mean(dim=1)  # (N, 3, S, S) -> (N, S, S)
         return Prediction(maps.mean(dim=(1, 2)).clamp_min(1e-12).sqrt(), maps.clamp_min(1e-12).sqrt())

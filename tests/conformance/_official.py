@@ -14,7 +14,7 @@ from timm import create_model
 from timm.models.vision_transformer import VisionTransformer
 
 from robustad.detectors import PatchGuard, PatchGuardConfig
-from robustad.detectors.official import rename_official
+from robustad.detectors.official_patchguard import rename_official
 
 SHARED = Path(os.environ.get("ROBUSTAD_SHARED", Path(__file__).parents[2].parent / "shared"))
 VECTORS = SHARED / "vectors" / "patchguard"

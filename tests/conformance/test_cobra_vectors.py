@@ -10,6 +10,7 @@ import pytest
 import torch
 from tests.conformance._official import SHARED
 
+from robustad.detectors import load_official
 from robustad.detectors.cobra import Cobra, CobraConfig, CobraOutput
 from robustad.metrics import auroc
 from robustad.ops.colour import change_contrast, hsv_to_rgb, jitter_hsv, rgb_to_hsv, to_grey
@@ -74,60 +75,43 @@ def test_attack_loss_and_its_gradient_through_the_anchors_only(name, groups):
     np.testing.assert_allclose(out.grad, known[f"grad_{name}_f64"], atol=1e-8)
 
 
-def released_state(detector, mode):
-    """Weights made from their names, under ours."""
-    meta = json.loads((COBRA / "c_models_meta.json").read_text())[mode]["state_dict"]
-    made = {}
-    for key, shape in meta.items() if isinstance(meta, dict) else meta:
-        random = np.random.RandomState(zlib.crc32(key.encode()))
-        if key.endswith("num_batches_tracked"):
-            value = np.zeros(())
-        elif key.endswith("running_mean"):
-            value = 0.1 * random.standard_normal(shape)
-        elif key.endswith("running_var"):
-            value = 1 + 0.5 * random.random_sample(shape)
-        elif len(shape) >= 2:
-            value = random.standard_normal(shape) * np.sqrt(1 / np.prod(shape[1:]))
-        elif key.endswith("weight"):
-            value = 1 + 0.1 * random.standard_normal(shape)
-        else:
-            value = 0.1 * random.standard_normal(shape)
-        made[key] = torch.tensor(np.asarray(value, dtype=np.float32)).double()
-    return made
+def released_value(key, shape):
+    """A tensor made from its name."""
+    random = np.random.RandomState(zlib.crc32(key.encode()))
+    if key.endswith("num_batches_tracked"):
+        value = np.zeros(())
+    elif key.endswith("running_mean"):
+        value = 0.1 * random.standard_normal(shape)
+    elif key.endswith("running_var"):
+        value = 1 + 0.5 * random.random_sample(shape)
+    elif len(shape) >= 2:
+        value = random.standard_normal(shape) * np.sqrt(1 / np.prod(shape[1:]))
+    elif key.endswith("weight"):
+        value = 1 + 0.1 * random.standard_normal(shape)
+    else:
+        value = 0.1 * random.standard_normal(shape)
+    return torch.tensor(np.asarray(value, dtype=np.float32))
 
 
-def renamed(key):
-    key = key.replace("shortcut", "downsample")
-    for old, new in (("simclr_layer", "projection"), ("shift_cls_layer", "classifier")):
-        if key.startswith(old):
-            return key.replace(old, new)
-    return None if key.startswith(("linear", "joint")) else f"backbone.{key}"
+def released_state(mode, blocks):
+    """A released state dict under its own names."""
+    shapes = json.loads((COBRA / "c_models_meta.json").read_text())[mode]["state_dict"]
+    shapes |= {"shift_cls_layer.weight": [blocks, 512], "shift_cls_layer.bias": [blocks]}
+    return {key: released_value(key, shape) for key, shape in shapes.items()}
 
 
-def released_detector(mode, blocks):
-    detector = Cobra(
-        CobraConfig(
-            image_size=32 if mode == "resnet18" else 224, backbone=mode, blocks=({"rotation": 1.0},) * (blocks - 1)
-        )
-    ).double()
-    state = {renamed(key): value for key, value in released_state(detector, mode).items() if renamed(key)}
-    if blocks == 2:
-        shape = (2, 512)
-        random = np.random.RandomState(zlib.crc32(b"shift_cls_layer.weight"))
-        state["classifier.weight"] = torch.tensor(
-            (random.standard_normal(shape) * np.sqrt(1 / 512)).astype(np.float32)
-        ).double()
-        random = np.random.RandomState(zlib.crc32(b"shift_cls_layer.bias"))
-        state["classifier.bias"] = torch.tensor((0.1 * random.standard_normal((2,))).astype(np.float32)).double()
-    missing, unexpected = detector.load_state_dict(state, strict=False)
-    assert not unexpected and set(missing) == {"axes", "projection_weights", "logit_weights"}
-    return detector
+def released_detector(mode, blocks, folder):
+    """Through a file, as users import it."""
+    torch.save(released_state(mode, blocks), folder / "released.pth")
+    return load_official(folder / "released.pth").double()
 
 
 @pytest.mark.parametrize(("mode", "blocks"), [("resnet18", 4), ("resnet18_imagenet", 2)])
-def test_networks(mode, blocks):
+def test_networks(mode, blocks, tmp_path):
     known = load(f"c_{mode}")
-    detector = released_detector(mode, blocks)
+    detector = released_detector(mode, blocks, tmp_path)
+    assert (detector.config.backbone, detector.config.num_blocks, detector.config.width) == (mode, blocks, 64)
+    assert detector.image_size == known["x_uint8"].shape[-1] and not detector.training
     x = torch.tensor(known["x_uint8"].astype(np.float32) / np.float32(255)).double()
     for name in ("eval", "train"):
         detector.train(name == "train")
@@ -189,10 +173,10 @@ def test_scores_of_any_memory_and_their_gradients(blocks):
     np.testing.assert_allclose(logits.grad, known["rnd_diff_grad_classification"], atol=1e-6)
 
 
-def test_the_three_attacks_of_a_step_in_shared_passes():
+def test_the_three_attacks_of_a_step_in_shared_passes(tmp_path):
     known = load("e_train_attacks")
     epsilon = float(known["eps"])
-    detector = released_detector("resnet18", 2)
+    detector = released_detector("resnet18", 2, tmp_path)
     config = TrainingConfig(max_steps=1, epsilon=epsilon, attack_steps=int(known["steps"]), replays=1)
     method = CobraMethod(detector, config)
     views = Views(torch.tensor(known["images1"]).double(), torch.tensor(known["images2"]).double())

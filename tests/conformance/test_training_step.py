@@ -10,7 +10,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from robustad.detectors.official import rename_official
+from robustad.detectors.official_patchguard import rename_official
 from robustad.training import Batch, PublishedMethod, StepContext, TrainingConfig
 from robustad.training.schedules import published_cosine
 

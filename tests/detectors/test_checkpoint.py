@@ -139,6 +139,17 @@ def test_swapped_files(folder, tmp_path):
     assert "does not belong to" in refusal(folder)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("name", ["patchguard", "cobra"])
+def test_a_tensor_that_is_not_finite_is_named(tmp_path, name, value):
+    detector = MAKERS[name]()
+    key, tensor = [(k, t) for k, t in detector.state_dict().items() if t.ndim > 1][-1]
+    tensor.view(-1)[-1] = value
+    path = save_checkpoint(tmp_path / "run", detector)
+    text = refusal(path)
+    assert f"{path / 'model.safetensors'}: tensor {key!r} holds NaN or infinite values" in text
+
+
 def test_weights_that_fit_the_digest_but_not_the_config(folder):
     config = json.loads((folder / "config.json").read_text())["config"]
     change(folder, config={**config, "discriminator_hidden": 32})

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from robustad import __version__
 from robustad._checks import check_choice
+from robustad.detectors._tensors import check_finite
 from robustad.detectors.base import AnomalyDetector
 from robustad.detectors.registry import DETECTORS
 from robustad.errors import CheckpointError
@@ -74,7 +75,7 @@ def load_checkpoint(folder: str | Path, *, device: str | torch.device = "cpu") -
     """Read a checkpoint.
 
     Raises:
-        CheckpointError: If it is missing, of another format or version, damaged, or not a checkpoint folder.
+        CheckpointError: If it is missing, of another format or version, damaged, not finite, or no checkpoint folder.
     """
     path = _checkpoint_folder(Path(folder))
     config = _read_config(path)
@@ -98,6 +99,7 @@ def load_checkpoint(folder: str | Path, *, device: str | torch.device = "cpu") -
     ) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
         raise CheckpointError(f"{path} cannot be loaded by robustad {__version__}: {reason}") from error
+    check_finite(detector.state_dict(), weights)
     return Checkpoint(
         detector=detector.to(device).eval(), calibration=calibration, info=config.get("info") or {}, path=path
     )

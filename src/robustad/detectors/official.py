@@ -1,111 +1,72 @@
-"""Released PatchGuard weights: the state dict of the authors' code, under our names, without loss."""
+"""Released weights of either method: the file's own tensors say whose they are."""
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
-from robustad._checks import check_choice
 from robustad.backbones import read_tensors
-from robustad.detectors.patchguard import PatchGuard, PatchGuardConfig
+from robustad.detectors._tensors import check_finite
+from robustad.detectors.base import AnomalyDetector
+from robustad.detectors.official_cobra import cobra_of
+from robustad.detectors.official_patchguard import patchguard_of
 from robustad.errors import CheckpointError
 
-# theirs -> ours; the layer number of the discriminator stands between the parts of a pair
-_PREFIXES = {"feature_extractor.pretrained_model.": "features.vit."}
-_DISCRIMINATOR = {
-    "positional_encodings": "positions",
-    "transformer_encoder.": "layers.",
-    "output_layer.0.": "head.",
-    ".layer_norm_1.": ".norm.",
-    ".linear.": ".mlp.",
-}
+_PARALLEL = "module."  # what torch's DataParallel puts before every name
 
 
-def rename_official(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The released state dict under this package's names.
+class Released(NamedTuple):
+    """A row of the table of released state dicts.
+
+    Attributes:
+        title: Name of the method.
+        marks: A state dict with a tensor whose name begins so belongs to the method.
+        build: Makes the detector from the tensors, the file's name for messages, and the image size asked for.
+    """
+
+    title: str
+    marks: tuple[str, ...]
+    build: Callable[[dict[str, Tensor], str, int | None], AnomalyDetector]
+
+
+OFFICIAL = (
+    Released("PatchGuard", ("feature_extractor.pretrained_model.", "discriminator."), patchguard_of),
+    Released("COBRA", ("simclr_layer.", "shift_cls_layer."), cobra_of),
+)
+
+
+def released_as(tensors: dict[str, Tensor], source: str) -> Released:
+    """The row of the method that a state dict belongs to.
 
     Raises:
-        CheckpointError: If a key is not one of the released code's.
+        CheckpointError: If it belongs to none.
     """
-    return {_rename(key): tensor for key, tensor in tensors.items()}
+    for row in OFFICIAL:
+        if any(key.startswith(row.marks) for key in tensors):
+            return row
+    known = " or ".join(f"{row.title} ({', '.join(f'{mark}*' for mark in row.marks)})" for row in OFFICIAL)
+    found = ", ".join(sorted(tensors)[:3]) or "none"
+    raise CheckpointError(f"{source} is no released state dict of {known}; its tensors: {found[:200]}")
 
 
-def _rename(key: str) -> str:
-    for theirs, ours in _PREFIXES.items():
-        if key.startswith(theirs):
-            return ours + key.removeprefix(theirs)
-    if key.startswith("discriminator."):
-        for theirs, ours in _DISCRIMINATOR.items():
-            key = key.replace(theirs, ours)
-        return key
-    raise CheckpointError(f"not a released PatchGuard state dict: unexpected tensor {key!r}")
+def load_official(path: str | Path, *, image_size: int | None = None) -> AnomalyDetector:
+    """A released ``.pth`` (or a state dict of the same keys) as a detector with equal outputs.
 
-
-def load_official(path: str | Path, *, image_size: int | None = None) -> PatchGuard:
-    """A released ``.pth`` (or a state dict of the same keys) as a detector with equal scores.
-
-    The architecture is read from the tensors: number of discriminator layers, its width, the image size.
+    The architecture is read from the tensors.
 
     Args:
-        path: File of the released code, under its old or its new name.
-        image_size: Input side, pixels; by default from the number of patches.
+        path: File of the released code.
+        image_size: Input side, pixels; by default as the tensors say.
 
     Raises:
         CheckpointError: If the file holds anything else, or does not fit the released architecture.
     """
-    tensors = rename_official(read_tensors(Path(path)))
-    positions = tensors.get("discriminator.positions")
-    patch = tensors.get("features.vit.patch_embed.proj.weight")
-    if positions is None or patch is None:
-        raise CheckpointError(f"{path} lacks the discriminator or the patch embedding of PatchGuard")
-    try:
-        config = _architecture(tensors, positions, patch, image_size)
-    except (ValueError, LookupError) as error:
-        reason = error if isinstance(error, CheckpointError) else "its tensors have other names or shapes"
-        raise CheckpointError(f"{path} is no released PatchGuard state dict: {reason}") from error
-    return _filled(config, tensors, path)
-
-
-def _architecture(
-    tensors: dict[str, Tensor], positions: Tensor, patch: Tensor, image_size: int | None
-) -> PatchGuardConfig:
-    """The released configuration that tensors of these names and shapes belong to."""
-    side = image_size or round(len(positions) ** 0.5) * patch.shape[-1]
-    depth = 1 + max(int(key.split(".")[3]) for key in tensors if key.startswith("features.vit.blocks."))
-    num_features = positions.shape[1] // patch.shape[0]
-    return dataclasses.replace(
-        PatchGuardConfig.published(image_size=side),
-        backbone=_backbone(tensors, depth),
-        feature_layers=tuple(range(depth - num_features + 1, depth + 1)),
-        attention_layers=(),
-        discriminator_layers=sum(key.endswith(".norm.weight") for key in tensors if key.startswith("discriminator.")),
-        discriminator_hidden=len(tensors["discriminator.layers.0.mlp.0.bias"]),
-    )
-
-
-def _backbone(tensors: dict[str, Tensor], depth: int) -> str:
-    """The timm name of the DINOv2 ViT whose width, depth and registers these tensors have."""
-    width, patch = tensors["features.vit.patch_embed.proj.weight"].shape[0::3]
-    sizes = {(384, 12): "small", (768, 12): "base", (1024, 24): "large", (1536, 40): "giant"}
-    name = f"vit_{sizes.get((width, depth), 'unknown')}_patch{patch}"
-    name += "_reg4_dinov2.lvd142m" if "features.vit.reg_token" in tensors else "_dinov2.lvd142m"
-    known = [f"vit_{size}_patch14{reg}_dinov2.lvd142m" for size in sizes.values() for reg in ("", "_reg4")]
-    try:
-        return check_choice("backbone", name, known)
-    except ValueError as error:
-        raise CheckpointError(
-            f"width {width} with {depth} blocks is no released PatchGuard backbone: {error}"
-        ) from error
-
-
-def _filled(config: PatchGuardConfig, tensors: dict[str, Tensor], path: str | Path) -> PatchGuard:
-    try:
-        with torch.device("cpu"):
-            detector = PatchGuard(config, load_weights=False)
-        detector.load_state_dict(tensors)
-    except (RuntimeError, ValueError) as error:
-        raise CheckpointError(f"{path} does not fit PatchGuard: {str(error).splitlines()[-1].strip()}") from error
-    return detector.eval()
+    tensors = read_tensors(Path(path))
+    if tensors and all(key.startswith(_PARALLEL) for key in tensors):
+        tensors = {key.removeprefix(_PARALLEL): tensor for key, tensor in tensors.items()}
+    row = released_as(tensors, str(path))
+    check_finite(tensors, path)
+    return row.build(tensors, str(path), image_size)

@@ -162,6 +162,24 @@ def test_a_checkpoint_that_is_damaged(place, capsys, checkpoints):
     assert "not JSON" in refused(capsys, "predict", "bad", "set/normal")
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("predict", "bare", "set/normal", "--out", "s.csv"),
+        ("visualize", "bare", "set/normal", "--out", "p"),
+        ("test", "bare", "--data", "folder", "--root", "set", "--out", "o"),
+        ("test", "{maps}", "--transfer", "bare", "--data", "folder", "--root", "set", "--out", "o"),
+    ],
+)
+def test_a_checkpoint_that_has_no_memory_of_normal_images(place, capsys, checkpoints, words):
+    from robustad.detectors import Cobra, CobraConfig, save_checkpoint
+
+    save_checkpoint("bare", Cobra(CobraConfig(width=2, views=1)))
+    line = refused(capsys, *(word.format(**checkpoints) for word in words))
+    assert "bare: the cobra detector has no memory of normal images yet" in line and "--normal DIR" in line
+    assert main(["info", "bare"]) == 0
+
+
 def test_a_pickle_instead_of_safetensors(place, capsys):
     import torch
 

@@ -125,7 +125,26 @@ def test_import_official(tmp_path, capsys, monkeypatch, checkpoints):
     monkeypatch.setattr(import_official, "load_official", lambda path, image_size: sizes.append(image_size) or detector)
     (tmp_path / "a.pth").write_bytes(b"x")
     assert main(["import-official", str(tmp_path / "a.pth"), str(tmp_path / "out"), "--image-size", "112"]) == 0
-    assert sizes == [112] and f"checkpoint: {tmp_path / 'out'}" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert sizes == [112] and printed.out == f"checkpoint: {tmp_path / 'out'}\n" and printed.err == ""
     with Image.new("RGB", (8, 8)) as image:
         image.save(tmp_path / "i.png")
     assert main(["predict", str(tmp_path / "out"), str(tmp_path / "i.png"), "--out", str(tmp_path / "s.csv")]) == 0
+
+
+def test_import_official_with_normal_images(folder, capsys, monkeypatch):
+    from robustad.detectors import Cobra, CobraConfig
+    from robustad.workflows import import_official
+
+    def released(path, image_size):
+        return Cobra(CobraConfig(width=2, views=1)).eval()
+
+    monkeypatch.setattr(import_official, "load_official", released)
+    folder.with_name("a.pth").write_bytes(b"x")
+    assert main(["import-official", "a.pth", "bare"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out == "checkpoint: bare\n" and printed.err.count("\n") == 1 and "--normal DIR" in printed.err
+    assert main(["import-official", "a.pth", "out", "--normal", "in"]) == 0
+    assert capsys.readouterr().err == ""
+    assert main(["predict", "out", "in", "--out", "s.csv"]) == 0 and len(read(folder.with_name("s.csv"))) == 3
+    assert main(["import-official", "a.pth", "again", "--root", "in"]) == 2

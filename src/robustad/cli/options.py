@@ -13,6 +13,7 @@ import yaml
 from robustad.cli.faults import UsageError
 
 if TYPE_CHECKING:
+    from robustad.cli.parsing import Parser
     from robustad.workflows._data import DataConfig
 
 Config = TypeVar("Config")
@@ -31,6 +32,15 @@ DATA_FLAGS = {
 DATA_SWITCHES = ("--download",)
 DATA_FIELDS = {flag: full.removeprefix("data.") for flag, full in DATA_FLAGS.items()} | {"--foreground": "foreground"}
 """The same flags where a command has no dotted options."""
+
+
+def add_data_flags(parser: Parser) -> None:
+    """The flags of `DATA_FIELDS`, for `data_config`."""
+    for flag, field in DATA_FIELDS.items():
+        if flag in DATA_SWITCHES:
+            parser.add_argument(flag, action="store_true", help=f"as in robustad fit (data.{field})")
+        else:
+            parser.add_argument(flag, type=str, default=None, help=f"as in robustad fit (data.{field})")
 
 
 def data_config(arguments: Any) -> DataConfig | None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from robustad.cli.options import DATA_FIELDS, DATA_SWITCHES, data_config
+from robustad.cli.options import add_data_flags, data_config
 from robustad.cli.output import facts, show, warn
 from robustad.cli.parsing import Parser
 
@@ -27,11 +27,7 @@ def build(words: Sequence[str] = ()) -> Parser:
     add = parser.add_argument
     add("checkpoint", type=str, help="folder of a checkpoint")
     add("--out", type=str, default=None, help="folder for report.html and results.json; default: test, beside it")
-    for flag, field in DATA_FIELDS.items():
-        if flag in DATA_SWITCHES:
-            add(flag, action="store_true", help=f"as in robustad fit (data.{field})")
-        else:
-            add(flag, type=str, default=None, help=f"as in robustad fit (data.{field})")
+    add_data_flags(parser)
     add("--attacks", type=str, nargs="+", default=None, help=f"out of {', '.join(SUITE)}; default: those that apply")
     add(
         "--epsilons",

@@ -86,6 +86,11 @@ class AnomalyDetector(nn.Module, ABC):
         """Take what scores need from normal images ``(n, 3, S, S)`` after training; nothing by default."""
 
     @property
+    def lacking(self) -> str:
+        """What is to be done before there are scores, in words that follow the detector's name; empty = nothing."""
+        return ""
+
+    @property
     def image_size(self) -> int:
         """Side of the square input, pixels."""
         return self.config.image_size

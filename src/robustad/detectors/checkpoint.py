@@ -40,6 +40,11 @@ class Checkpoint:
     info: dict[str, Any] = field(default_factory=dict)
     path: Path | None = None
 
+    def check_complete(self) -> None:
+        """Raise a `CheckpointError` that says what to do if the detector has no scores yet."""
+        if self.detector.lacking:
+            raise CheckpointError(f"{self.path or 'this'}: the {self.detector.name} detector {self.detector.lacking}")
+
 
 def save_checkpoint(
     folder: str | Path,

@@ -152,9 +152,19 @@ class Cobra(AnomalyDetector):
 
     def forward(self, images: Tensor) -> Prediction:
         """Scores of images ``(N, 3, S, S)`` in [0, 1]; no maps."""
-        if self.config.num_axes == 0:
-            raise ValueError("this COBRA detector has no memory of normal images yet; call `remember` with some")
+        if self.lacking:
+            raise ValueError(f"this COBRA detector {self.lacking}")
         return Prediction(-self.normality(self.mean_features(images)), None)
+
+    @property
+    def lacking(self) -> str:
+        """See `AnomalyDetector.lacking`."""
+        if self.config.num_axes:
+            return ""
+        return (
+            "has no memory of normal images yet; import it with `robustad import-official FILE OUT --normal DIR`, "
+            "or call `remember` with some"
+        )
 
     @torch.no_grad()
     def remember(self, batches: Iterable[Tensor]) -> Cobra:

@@ -61,6 +61,11 @@ class NearestNormal(AnomalyDetector):
         self.config = dataclasses.replace(self.config, num_normals=len(self.normals))
         return self
 
+    @property
+    def lacking(self) -> str:
+        """See `AnomalyDetector.lacking`."""
+        return "" if len(self.normals) else "knows no normal image yet; call `fit` with some"
+
     def complete(self, batches: Iterable[Tensor]) -> None:
         """See `AnomalyDetector.complete`."""
         self.fit(batches)
@@ -68,8 +73,8 @@ class NearestNormal(AnomalyDetector):
     def forward(self, images: Tensor) -> Prediction:
         """Scores and maps of images ``(N, 3, S, S)`` in [0, 1]."""
         self.normalise(images)  # checks shape and size; differences are of the pixels themselves
-        if not len(self.normals):
-            raise ValueError("this baseline knows no normal image yet; call `fit` with some")
+        if self.lacking:
+            raise ValueError(f"this baseline {self.lacking}")
         with torch.no_grad():
             rows = self.normals.flatten(1).to(images)
             nearest = torch.cat([torch.cdist(part.flatten(1), rows).argmin(1) for part in torch.split(images, _CHUNK)])

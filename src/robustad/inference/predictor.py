@@ -52,7 +52,7 @@ class Predictor:
         num_workers: Threads that read files; 0 = one per two processors.
 
     Raises:
-        CheckpointError: If the checkpoint cannot be loaded.
+        CheckpointError: If the checkpoint cannot be loaded, or has no scores yet.
         ValueError: If the device does not exist or a number is out of range.
     """
 
@@ -70,6 +70,7 @@ class Predictor:
         if isinstance(detector, str | Path):
             detector = load_checkpoint(detector)
         self.checkpoint = detector if isinstance(detector, Checkpoint) else Checkpoint(detector=detector)
+        self.checkpoint.check_complete()
         self.detector = self.checkpoint.detector.to(self.device).eval()
         self.batch_size = batch_size
         self.num_workers = num_workers or max(2, (os.cpu_count() or 2) // 2)

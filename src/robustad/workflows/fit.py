@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -33,6 +33,7 @@ from robustad.training import (
     recipe,
 )
 from robustad.training.runlog import read_log
+from robustad.workflows._batches import batches, stack
 from robustad.workflows._data import DataConfig, fingerprint, load_split
 from robustad.workflows._foreground import with_foreground
 
@@ -173,7 +174,8 @@ def fit(config: FitConfig, run_dir: str | Path, *, resume: bool = False) -> FitR
     result = _engine(config, train, held_out, generator, run, resume=resume).run()
     detector = result.network
     assert isinstance(detector, AnomalyDetector)
-    detector.complete(_batches(ImageDataset(train, config.model.image_size, cache_dir=run / "cache")))
+    dataset = ImageDataset(train, config.model.image_size, cache_dir=run / "cache")
+    detector.complete(batches(dataset, "looking at normal images"))
     info = {
         "data": config.data.to_dict(),
         "seed": config.training.seed,
@@ -210,7 +212,7 @@ def _engine(
         epoch_images=training.epoch_images,
     )
     chosen = torch.randperm(len(dataset), generator=torch_generator(training.seed, "prepare"))[:MAX_PREPARED]
-    normals = _stack(dataset, chosen.tolist())[0]
+    normals = stack(dataset, chosen.tolist())[0]
     return Engine(
         config.make_method(_detector(config, normals, chosen), generator, normals),
         Batches(dataset, schedule, num_workers=training.num_workers),
@@ -245,16 +247,10 @@ def _hold_out(samples: Sequence[Sample], config: TrainingConfig) -> tuple[list[S
     return [s for i, s in enumerate(samples) if i not in chosen], [s for i, s in enumerate(samples) if i in chosen]
 
 
-def _stack(dataset: ImageDataset, indices: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
-    items = [dataset[i] for i in (range(len(dataset)) if indices is None else indices)]
-    images = torch.stack([item["image"] for item in items]).float() / 255
-    return images, torch.stack([item["foreground"] for item in items])
-
-
 def _look(held_out: list[Sample], config: FitConfig, generator: Any, run: Path) -> EarlyLook | None:
     if not held_out:
         return None
-    images, foreground = _stack(ImageDataset(held_out, config.model.image_size, cache_dir=run / "cache"))
+    images, foreground = stack(ImageDataset(held_out, config.model.image_size, cache_dir=run / "cache"))
     return EarlyLook(images, foreground, generator, epsilon=config.training.epsilon, seed=config.training.seed)
 
 
@@ -266,11 +262,6 @@ def _detector(config: FitConfig, normals: Tensor, sources: Tensor) -> AnomalyDet
         detector = config.detector_class(config.model_for(normals))
     detector.prepare(normals, sources=sources, seed=seed)
     return detector
-
-
-def _batches(dataset: ImageDataset) -> Iterator[Tensor]:
-    for start in range(0, len(dataset), 64):
-        yield _stack(dataset, range(start, min(start + 64, len(dataset))))[0]
 
 
 def _plain(value: Any) -> Any:

@@ -139,7 +139,7 @@ def test(
         command: The command line for the report; empty = the equivalent one.
 
     Raises:
-        CheckpointError: If a checkpoint cannot be loaded.
+        CheckpointError: If a checkpoint cannot be loaded, or has no scores yet.
         LayoutError: If the data are not there, or hold no test image.
         ImageError: If an image cannot be read.
         ValueError: If options do not fit together.
@@ -147,7 +147,8 @@ def test(
     started, folder = datetime.now(UTC), Path(out)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"`out` must be a folder, got the file {folder}")
-    loaded = load_checkpoint(checkpoint, device=pick_device(config.device))
+    loaded = _load(checkpoint, config)
+    other = _other(config, loaded)
     data = _data_of(loaded) if data is None else data
     train, samples = _samples(loaded, data, config)
     dataset = ImageDataset(
@@ -156,7 +157,6 @@ def test(
         cache_dir=folder / _CACHE,
         published=loaded.info.get("recipe") == "published",
     )
-    other = _other(config, loaded)
     store = Store(folder / _CACHE, context=f"{_digest(loaded)} {fingerprint(samples)} {other and _digest(other)}")
     evaluation = _evaluate(loaded, other, dataset, config, store)
     rows = evaluation_rows(evaluation, _subject(loaded, data, config))
@@ -215,6 +215,12 @@ def _write(findings: Findings, config: TestConfig, folder: Path, train: list[Sam
     return TestResult(report=folder / REPORT, results=folder / RESULTS, rows=findings.rows, verdicts=findings.verdicts)
 
 
+def _load(checkpoint: str | Path, config: TestConfig) -> Checkpoint:
+    loaded = load_checkpoint(checkpoint, device=pick_device(config.device))
+    loaded.check_complete()
+    return loaded
+
+
 def _data_of(loaded: Checkpoint) -> DataConfig:
     stored = loaded.info.get("data")
     if not isinstance(stored, dict):
@@ -235,7 +241,7 @@ def _samples(loaded: Checkpoint, data: DataConfig, config: TestConfig) -> tuple[
 def _other(config: TestConfig, loaded: Checkpoint) -> Checkpoint | None:
     if config.transfer is None:
         return None
-    other = load_checkpoint(config.transfer, device=pick_device(config.device))
+    other = _load(config.transfer, config)
     if _digest(other) == _digest(loaded):
         raise ValueError(f"`transfer` {config.transfer} is the detector under test itself; give another seed's")
     if other.detector.image_size != loaded.detector.image_size:

@@ -121,11 +121,27 @@ def test_a_mask_without_an_image(place, capsys):
     assert main(["data", "check", "set"]) == 1
 
 
-def test_a_category_that_does_not_exist(place, capsys):
+COBRA = ("fit", "--run-dir", "run", "--max-steps", "1", "--detector", "cobra", "--model.width", "2")
+
+
+@pytest.mark.parametrize("words", [FIT, COBRA], ids=["patchguard", "cobra"])
+def test_a_category_that_does_not_exist(place, capsys, words):
     for name in ("bottle", "cable"):
         shutil.copytree("set/normal", f"mvtec/{name}/train/good")
-    line = refused(capsys, *FIT, "--data", "mvtec", "--root", "mvtec", "--category", "botle")
+    line = refused(capsys, *words, "--data", "mvtec", "--root", "mvtec", "--category", "botle")
     assert "botle" in line and "bottle" in line and "cable" in line
+
+
+def test_images_too_small_for_the_network(place, capsys):
+    line = refused(capsys, *COBRA, "--normal", "set/normal", "--image-size", "16")
+    assert "`image_size` must be at least 32 for COBRA, got 16; smaller images are enlarged to it" in line
+
+
+def test_options_that_turn_out_not_to_fit_leave_the_run_folder_free(place, capsys):
+    shutil.copytree("set/anomalous", "few")
+    words = (*COBRA, "--image-size", "32", "--normal", "few", "--losses.filter_share", "0.05")
+    assert "at least 5" in refused(capsys, *words)
+    assert not Path("run").exists()
 
 
 @pytest.mark.parametrize("verb", ["fit", "visualize", "test"])

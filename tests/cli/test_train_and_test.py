@@ -125,13 +125,25 @@ def test_resuming_takes_everything_from_the_run_folder(fitted, tmp_path, capsys)
 
 
 def test_an_interrupted_training_says_how_to_go_on(fitted, monkeypatch, capsys):
-    def stop(*_, **__):
+    def stop(_, run_dir, **__):
+        run_dir.mkdir(parents=True)
+        (run_dir / "config.json").touch()
         raise KeyboardInterrupt
 
     monkeypatch.setattr(fit_module, "fit", stop)
     assert main(["fit"]) == 130
     error = capsys.readouterr().err
     assert "go on with: robustad fit --run-dir runs/folder-" in error and error.rstrip().endswith("--resume")
+
+
+def test_an_interruption_before_training_has_nothing_to_go_on_with(fitted, monkeypatch, capsys):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fit_module, "fit", stop)
+    assert main(["fit", "--run-dir", "r"]) == 130
+    error = capsys.readouterr().err
+    assert error.rstrip().endswith("give the same command again") and "--resume" not in error
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from robustad.detectors import PatchGuardConfig, load_checkpoint
-from robustad.errors import CheckpointError, LayoutError
+from robustad.errors import CheckpointError, ImageError, LayoutError
 from robustad.training import Engine
 from robustad.workflows import fit as workflow
 from robustad.workflows._data import DataConfig
@@ -130,6 +130,48 @@ def test_nothing_to_train_on_is_one_clear_error(tmp_path):
         resume_config(tmp_path)
 
 
+def test_an_error_before_training_leaves_the_folder_free(good, tmp_path):
+    config, run = small(good, max_steps=1, look_every=0.0), tmp_path / "run"
+    broken = sorted(good.glob("*.png"))[:7]
+    whole = {path: path.read_bytes() for path in broken}
+    for path in broken:
+        path.write_bytes(b"no picture")
+    with pytest.raises(ImageError, match=r"\.png"):
+        fit(config, run)
+    assert not run.exists()
+    run.mkdir()
+    (run / "notes.txt").touch()
+    with pytest.raises(ImageError):
+        fit(config, run)
+    assert [path.name for path in run.iterdir()] == ["notes.txt"], "what was there before stays"
+    for path, content in whole.items():
+        path.write_bytes(content)
+    assert fit(config, run).steps == 1
+
+
+def test_an_error_while_the_first_step_is_set_up_leaves_nothing(good, tmp_path, monkeypatch):
+    def fails(self, *_, **__):
+        raise ValueError("options do not fit")
+
+    monkeypatch.setattr(workflow, "Batches", fails)
+    with pytest.raises(ValueError, match="do not fit"):
+        fit(small(good), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_masks_outlive_an_error_before_training(good, tmp_path, monkeypatch):
+    def fails(self, *_, **__):
+        raise ValueError("options do not fit")
+
+    config = dataclasses.replace(small(good), foreground="classical")
+    with monkeypatch.context() as patched:
+        patched.setattr(workflow, "Batches", fails)
+        with pytest.raises(ValueError, match="do not fit"):
+            fit(config, tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["foreground"]
+    assert fit(dataclasses.replace(config, training=small(good, max_steps=1).training), tmp_path / "run").steps == 1
+
+
 def test_an_unknown_option_in_a_stored_config_is_named(good):
     values = small(good).to_dict()
     values["pseudo"]["shpaes"] = {}
@@ -158,6 +200,19 @@ def test_cobra_trains_and_its_memory_lies_in_the_checkpoint(good, tmp_path):
     images = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     prediction = first(images)
     assert prediction.anomaly_maps is None and prediction.scores.isfinite().all()
+
+
+@pytest.mark.parametrize(("count", "batch_size"), [(1, 4), (2, 1), (3, 64), (6, 4)])
+@pytest.mark.parametrize("backbone", ["resnet18", "resnet18_imagenet"])
+def test_cobra_trains_on_fewer_images_than_a_batch(good, tmp_path, count, batch_size, backbone):
+    """Batch statistics need two rows: the blocks of one image are that many."""
+    for path in sorted(good.glob("*.png"))[count:]:
+        path.unlink()
+    config = small_cobra(good, batch_size=batch_size, schedule="published")  # which keeps the rest of an epoch
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, backbone=backbone))
+    detector = load_checkpoint(fit(config, tmp_path / "run").checkpoint).detector
+    assert detector.axes.shape[1] == {1: 1, 2: 1, 3: 2, 6: 5}[count]
+    assert detector(torch.rand(2, 3, 32, 32)).scores.isfinite().all()
 
 
 def test_cobra_resumes_exactly(good, tmp_path, monkeypatch):

@@ -73,7 +73,9 @@ def run(arguments: Any) -> int:
 
 def resume_hint(arguments: Any) -> str:
     """What to do after Ctrl-C."""
-    return f"go on with: robustad fit --run-dir {arguments.run_dir} --resume" if arguments.run_dir else ""
+    if arguments.run_dir and (Path(arguments.run_dir) / "config.json").exists():
+        return f"go on with: robustad fit --run-dir {arguments.run_dir} --resume"
+    return "training had not begun: give the same command again"
 
 
 def _check_resume(words: Sequence[str]) -> None:

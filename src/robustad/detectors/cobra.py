@@ -53,7 +53,9 @@ class CobraConfig(DetectorConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_at_least("image_size", self.image_size, SMALLEST_IMAGE)
+        if self.image_size < SMALLEST_IMAGE:
+            least = f"`image_size` must be at least {SMALLEST_IMAGE}"
+            raise ValueError(f"{least} for COBRA, got {self.image_size}; smaller images are enlarged to it")
         check_at_least("views", self.views, 1)
         if not self.blocks:
             raise ValueError("`blocks` needs at least one pseudo-anomalous block")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import shutil
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -37,7 +40,7 @@ from robustad.workflows._batches import batches, stack
 from robustad.workflows._data import DataConfig, fingerprint, load_split
 from robustad.workflows._foreground import with_foreground
 
-CONFIG_FILE, CHECKPOINT = "config.json", "checkpoint"
+CONFIG_FILE, LOG_FILE, CHECKPOINT = "config.json", "log.jsonl", "checkpoint"
 MAX_PREPARED = 1024  # normal images that statistics and references are taken from
 
 
@@ -166,12 +169,11 @@ def fit(config: FitConfig, run_dir: str | Path, *, resume: bool = False) -> FitR
     split = load_split(config.data, seed=config.training.seed)
     generator = config.make_generator(config.data.data, config.data.category)
     train, held_out = _hold_out(split.train, config.training) if generator else (split.train, [])
-    if not resume:
-        _claim(run)
-        write_json(run / CONFIG_FILE, config.to_dict())
-    train = with_foreground(train, config.foreground, run / "foreground" / "train")
-    held_out = with_foreground(held_out, config.foreground, run / "foreground" / "held_out")
-    result = _engine(config, train, held_out, generator, run, resume=resume).run()
+    with _claimed(run, config, resume=resume):
+        train = with_foreground(train, config.foreground, run / "foreground" / "train")
+        held_out = with_foreground(held_out, config.foreground, run / "foreground" / "held_out")
+        engine = _engine(config, train, held_out, generator, run, resume=resume)
+    result = engine.run()
     detector = result.network
     assert isinstance(detector, AnomalyDetector)
     dataset = ImageDataset(train, config.model.image_size, cache_dir=run / "cache")
@@ -187,7 +189,7 @@ def fit(config: FitConfig, run_dir: str | Path, *, resume: bool = False) -> FitR
         "seconds": round(result.seconds, 1),
     }
     checkpoint = save_checkpoint(run / CHECKPOINT, detector, info=info)
-    figures = [row for row in read_log(run / "log.jsonl") if "look_AUROC" in row]
+    figures = [row for row in read_log(run / LOG_FILE) if "look_AUROC" in row]
     return FitResult(checkpoint, result.steps, result.seconds, figures[-1] if figures else {})
 
 
@@ -232,10 +234,30 @@ def resume_config(run_dir: str | Path) -> FitConfig:
     return FitConfig.from_dict(read_json(path))
 
 
-def _claim(run: Path) -> None:
+@contextmanager
+def _claimed(run: Path, config: FitConfig, *, resume: bool) -> Iterator[None]:
+    """The folder holds a run from the moment that everything is prepared; an error before leaves none behind.
+
+    Foreground masks stay: each is whole, costs time, and is used again.
+    """
+    if resume:
+        yield
+        return
     if (run / CONFIG_FILE).exists():
         raise CheckpointError(f"{run} already holds a run; continue it with --resume, or choose another --run-dir")
+    before = set(run.iterdir()) if run.exists() else None
     run.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+        write_json(run / CONFIG_FILE, config.to_dict())
+    except Exception:
+        if run / "cache" not in (before or ()):
+            shutil.rmtree(run / "cache", ignore_errors=True)
+        (run / LOG_FILE).unlink(missing_ok=True)
+        if before is None:
+            with contextlib.suppress(OSError):  # masks are in it
+                run.rmdir()
+        raise
 
 
 def _hold_out(samples: Sequence[Sample], config: TrainingConfig) -> tuple[list[Sample], list[Sample]]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from robustad.detectors import Brightness, BrightnessConfig, PatchCore, PatchCoreConfig
-from robustad.detectors.baselines import _farthest_points
+from robustad.detectors._coreset import farthest_points
 
 
 def flat(level, size=8, count=1):
@@ -112,6 +112,7 @@ def test_farthest_points_cover_all_clusters():
     generator = torch.Generator().manual_seed(0)
     centres = 100 * torch.randn(6, 40, generator=generator)
     crowd = torch.cat([centres[:1].expand(500, -1), centres]) + 0.1 * torch.randn(506, 40, generator=generator)
-    chosen = _farthest_points(crowd, 6)
+    chosen = crowd[farthest_points(crowd, 6, project_to=32)]
     assert torch.cdist(chosen, centres).argmin(1).unique().numel() == 6
-    assert _farthest_points(crowd, 50).unique(dim=0).shape[0] == 50
+    assert farthest_points(crowd, 50, project_to=32).unique().shape[0] == 50
+    assert farthest_points(crowd, 6).unique().shape[0] == 6

@@ -118,7 +118,7 @@ def test_wrong_tensors(tmp_path, change, text):
 
 def test_a_size_that_is_too_small(tmp_path):
     torch.save(released(made()), tmp_path / "cobra.pth")
-    with pytest.raises(CheckpointError, match=r"cobra\.pth.*`image_size` must be at least 32, got 16"):
+    with pytest.raises(CheckpointError, match=r"cobra\.pth.*`image_size` must be at least 32 for COBRA, got 16"):
         load_official(tmp_path / "cobra.pth", image_size=16)
 
 

@@ -11,9 +11,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from robustad.backbones import folded_stages
+from robustad.detectors._coreset import farthest_points
 from robustad.detectors.base import AnomalyDetector, DetectorConfig
 from robustad.ops.smoothing import gaussian_smooth
 from robustad.types import Prediction
+
+_PROJECTED = 32  # dimensions in which patches are told apart when the memory is chosen
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -112,7 +115,10 @@ class PatchCore(AnomalyDetector):
         if len(pool) == 0:
             raise ValueError("`batches` holds no image to remember")
         pool = pool[torch.randperm(len(pool), generator=generator)[: 10 * self.config.memory_size]]
-        self.memory = _farthest_points(pool, self.config.memory_size)
+        count = self.config.memory_size
+        few = len(pool) <= count  # the memory has one size: rows come again
+        rows = torch.arange(count) % len(pool) if few else farthest_points(pool, count, project_to=_PROJECTED)
+        self.memory = pool[rows]
         return self
 
     def forward(self, images: Tensor) -> Prediction:
@@ -124,17 +130,3 @@ class PatchCore(AnomalyDetector):
         size = (self.image_size, self.image_size)
         maps = F.interpolate(distances[:, None], size=size, mode="bilinear")[:, 0]
         return Prediction(distances.flatten(1).amax(1), gaussian_smooth(maps, sigma=self.config.sigma, radius=8))
-
-
-def _farthest_points(pool: Tensor, count: int) -> Tensor:
-    """Greedy k-centre subset of ``pool`` (rows), on a random projection to 32 dimensions for speed."""
-    if len(pool) <= count:
-        return pool[torch.arange(count) % len(pool)]
-    generator = torch.Generator().manual_seed(0)
-    low = pool @ torch.randn(pool.shape[1], 32, generator=generator)
-    nearest = (low - low[0]).square().sum(1)
-    chosen = [0]
-    for _ in range(count - 1):
-        chosen.append(int(nearest.argmax()))
-        nearest = torch.minimum(nearest, (low - low[chosen[-1]]).square().sum(1))
-    return pool[chosen]

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from robustad._checks import check_at_least, check_choice
 from robustad._random import derive_seed
 from robustad.backbones.resnet import ResNet18
+from robustad.detectors._coreset import farthest_points
 from robustad.detectors.base import AnomalyDetector, DetectorConfig
 from robustad.ops.transforms import TRANSFORMS, transformed
 from robustad.ops.views import SCORING_CROP, augmented, flipped
@@ -37,7 +38,9 @@ class CobraConfig(DetectorConfig):
         crop: Whether views are cropped (published: not on ImageNet, MVTec AD, DAGM).
         views: Augmented views that a score averages over (published: 10).
         scored_blocks: Blocks that enter the score; 0 = all K (published), 1 = the image itself only.
-        num_axes: Training images that scores compare with; set when the memory is filled.
+        max_axes: Training images that scores compare with, at most, for each block: the rest is left out where it is
+            most crowded; 0 = all (published).
+        num_axes: How many they are; set when the memory is filled.
     """
 
     image_size: int = 32
@@ -49,6 +52,7 @@ class CobraConfig(DetectorConfig):
     crop: bool = True
     views: int = 10
     scored_blocks: int = 0
+    max_axes: int = 0
     num_axes: int = 0
 
     def __post_init__(self) -> None:
@@ -57,6 +61,7 @@ class CobraConfig(DetectorConfig):
             least = f"`image_size` must be at least {SMALLEST_IMAGE}"
             raise ValueError(f"{least} for COBRA, got {self.image_size}; smaller images are enlarged to it")
         check_at_least("views", self.views, 1)
+        check_at_least("max_axes", self.max_axes, 0)
         if not self.blocks:
             raise ValueError("`blocks` needs at least one pseudo-anomalous block")
         for weights in self.blocks:
@@ -71,6 +76,11 @@ class CobraConfig(DetectorConfig):
     def num_blocks(self) -> int:
         """K: the normal block and the pseudo-anomalous ones."""
         return 1 + len(self.blocks)
+
+    @property
+    def num_scored(self) -> int:
+        """Blocks that enter the score."""
+        return self.scored_blocks or self.num_blocks
 
 
 class CobraOutput(NamedTuple):
@@ -106,9 +116,9 @@ class Cobra(AnomalyDetector):
         dim, blocks = self.backbone.embed_dim, config.num_blocks
         self.projection = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, PROJECTION_DIM))
         self.classifier = nn.Linear(dim, blocks)
-        self.register_buffer("axes", torch.zeros(blocks, config.num_axes, PROJECTION_DIM))
-        self.register_buffer("projection_weights", torch.ones(blocks))
-        self.register_buffer("logit_weights", torch.ones(blocks))
+        self.register_buffer("axes", torch.zeros(config.num_scored, config.num_axes, PROJECTION_DIM))
+        self.register_buffer("projection_weights", torch.ones(config.num_scored))
+        self.register_buffer("logit_weights", torch.ones(config.num_scored))
 
     def features(self, images: Tensor) -> CobraOutput:
         """Projections and block logits of images ``(N, 3, S, S)`` in [0, 1]."""
@@ -126,10 +136,9 @@ class Cobra(AnomalyDetector):
 
         Views are drawn from fixed seeds, the same for every image: a score depends on nothing but its image.
         """
-        blocks = self.config.scored_blocks or self.config.num_blocks
         crop = SCORING_CROP if self.config.crop else None
         projections, logits = [], []
-        for block in range(blocks):
+        for block in range(self.config.num_scored):
             outputs = []
             for view in range(self.config.views):
                 random = np.random.RandomState(derive_seed(0, "view", view) % 2**32)
@@ -170,7 +179,7 @@ class Cobra(AnomalyDetector):
 
     @torch.no_grad()
     def remember(self, batches: Iterable[Tensor]) -> Cobra:
-        """Fill the memory with the mean features of normal images, batch by batch.
+        """Fill the memory with the mean features of normal images, batch by batch; see ``max_axes``.
 
         Raises:
             ValueError: If there is no image.
@@ -191,7 +200,10 @@ class Cobra(AnomalyDetector):
         lengths = features.projections.norm(dim=2)  # (N, K)
         axes = features.projections / (lengths[..., None] + _EPS)
         diagonal = features.logits.diagonal(dim1=1, dim2=2)[:, :blocks]
-        self.config = dataclasses.replace(self.config, num_axes=count)
-        self.axes = axes.transpose(0, 1).to(self.axes).contiguous()
+        axes = axes.transpose(0, 1)  # (N, K, 128) -> (K, N, 128)
+        if 0 < self.config.max_axes < count:
+            axes = torch.stack([rows[farthest_points(rows, self.config.max_axes)] for rows in axes])
+        self.config = dataclasses.replace(self.config, num_axes=axes.shape[1])
+        self.axes = axes.to(self.axes).contiguous()
         self.projection_weights = 1 / lengths.mean(0).to(self.projection_weights)
         self.logit_weights = 1 / diagonal.mean(0).to(self.logit_weights)

@@ -214,8 +214,10 @@ def test_demo(monkeypatch, tested, tmp_path, capsys):
     result = TestResult(report=tmp_path / "r.html", results=tmp_path / "r.json", rows=[], verdicts=[])
     made = demo_module.DemoResult(tmp_path / "checkpoint", result)
     monkeypatch.setattr(demo_module, "demo", lambda *args, **options: calls.append((args, options)) or made)
-    assert main(["demo", "--max-time", "5m", "--seed", "2", "--run-dir", "d", "--overwrite"]) == 0
-    assert calls == [(("d",), {"max_time": 300.0, "seed": 2, "overwrite": True})]
+    words = ["demo", "--detector", "cobra", "--max-time", "5m", "--seed", "2", "--run-dir", "d", "--overwrite"]
+    assert main(words) == 0
+    assert calls == [(("d",), {"detector": "cobra", "max_time": 300.0, "seed": 2, "overwrite": True})]
+    assert main(["demo"]) == 0 and calls[1][1]["detector"] == "patchguard"
     assert "TABLE" in capsys.readouterr().out
 
 

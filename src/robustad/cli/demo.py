@@ -12,6 +12,9 @@ from robustad.cli.parsing import Parser
 def build(words: Sequence[str] = ()) -> Parser:
     """The parser of this command."""
     parser = Parser("demo", "Train a detector on solar cells, attack it, and write a report.")
+    from robustad.training import FIRST_RECIPES
+
+    parser.add_argument("--detector", type=str, default="patchguard", help=f"{' or '.join(FIRST_RECIPES)}")
     parser.add_argument("--run-dir", type=str, default="runs/demo", help="folder for everything that is written")
     parser.add_argument("--max-time", type=float, default=180.0, help="time of training, e.g. 90s, 5m")
     parser.add_argument("--seed", type=int, default=0, help="of training and of which images are set aside")
@@ -24,7 +27,13 @@ def run(arguments: Any) -> int:
     from robustad.workflows.demo import demo
     from robustad.workflows.test import console_table
 
-    result = demo(arguments.run_dir, max_time=arguments.max_time, seed=arguments.seed, overwrite=arguments.overwrite)
+    result = demo(
+        arguments.run_dir,
+        detector=arguments.detector,
+        max_time=arguments.max_time,
+        seed=arguments.seed,
+        overwrite=arguments.overwrite,
+    )
     show(console_table(result.test.rows))
     warn(result.test.verdicts)
     facts({"report": result.test.report, "results": result.test.results, "checkpoint": result.checkpoint})

@@ -30,7 +30,13 @@ from robustad.visual import strip
 from robustad.workflows._data import DataConfig
 from robustad.workflows._report_figures import report_figures
 
-TITLES = {"patchguard": "PatchGuard", "patchcore": "PatchCore", "brightness": "Mean brightness"}
+TITLES = {
+    "patchguard": "PatchGuard",
+    "cobra": "COBRA",
+    "patchcore": "PatchCore",
+    "brightness": "Mean brightness",
+    "nearest": "Nearest normal image",
+}
 MAX_GAP = 0.03
 """A worst case further below plain PGD than this is explained."""
 

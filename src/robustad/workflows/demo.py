@@ -40,7 +40,10 @@ class DemoOptions:
 
 OPTIONS: dict[str, DemoOptions] = {
     "patchguard": DemoOptions(),
-    "cobra": DemoOptions(model={"width": 16, "views": 1, "scored_blocks": 1}),
+    # at 128 pixels, or with ten steps per attack, three minutes are too few updates to learn anything
+    "cobra": DemoOptions(
+        model={"width": 16, "image_size": 64, "views": 1}, training={"batch_size": 16, "attack_steps": 3}
+    ),
 }
 """One row for each detector that has a recipe."""
 

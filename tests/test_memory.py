@@ -28,4 +28,5 @@ def test_large_arrays_are_not_asked_for_again_page_by_page():
         done = subprocess.run([sys.executable, "-c", CODE, mode], capture_output=True, text=True, check=True)
         return int(done.stdout)
 
-    assert faults("keep") < 200 < faults("leave")
+    kept, left = faults("keep"), faults("leave")
+    assert kept < 20 < left, "huge pages make faults few, but twenty arrays cost at least one each"

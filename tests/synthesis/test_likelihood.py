@@ -69,7 +69,7 @@ def test_the_least_likely_candidate_is_kept_if_none_is_accepted():
 
 
 def test_bad_options_name_themselves():
-    with pytest.raises(ValueError, match="`normals` must be at least 5"):
+    with pytest.raises(ValueError, match="at least 5 normal images, got 3"):
         LikelihoodFilter(normals(3), share=0.05, features=means)
     with pytest.raises(ValueError, match="`share`"):
         LikelihoodFilter(normals(), share=5, features=means)

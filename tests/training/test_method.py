@@ -86,6 +86,30 @@ def test_more_steps_attack_better():
     assert reached[1] > reached[0]
 
 
+@pytest.mark.parametrize("kind", ["default", "replay"])
+def test_the_balance_of_the_config_is_the_one_that_is_trained(kind):
+    data = batch(2)
+
+    def uneven(images, foreground, *, seeds):
+        masks = torch.zeros_like(foreground)
+        masks[0, 2:14, 18:30] = True
+        masks[1, :, 16:] = True
+        return torch.where(masks[:, None], 0.9, images), masks
+
+    found = {}
+    for balance in ("patches", "images"):
+        method = make(kind, epsilon=0.0, balance=balance)
+        method.generator = uneven
+        found[balance] = method.loss(method.network, data, context()).total.item()
+    images, masks = uneven(data.images, data.foreground, seeds=data.seeds)
+    logits = method.network.patch_logits(torch.cat([data.images, images]))
+    targets = method._targets(torch.cat([torch.zeros_like(masks), masks]))
+    for balance, loss in found.items():
+        wanted = balanced_patch_loss(logits, *targets, per_image=balance == "images").item()
+        assert loss == pytest.approx(wanted, rel=1e-5)
+    assert abs(found["images"] - found["patches"]) > 1e-4
+
+
 def test_random_starts_follow_the_seed_of_the_image():
     method, (images, masks) = make("default", attack_steps=1), groups()
     before = torch.random.get_rng_state()

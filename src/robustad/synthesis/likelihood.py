@@ -63,7 +63,11 @@ class LikelihoodFilter:
     ) -> None:
         check_fraction("share", share)
         check_at_least("tries", tries, 1)
-        check_at_least("normals", len(normals), _FOLDS)
+        if len(normals) < _FOLDS:
+            raise ValueError(
+                f"the likelihood filter needs at least {_FOLDS} normal images, got {len(normals)}; "
+                "add some, or switch it off with `filter_share` 0"
+            )
         self.tries = tries
         self.features = features or PooledTrunk().eval()
         rows = self._rows(normals)

@@ -25,3 +25,7 @@ class DownloadError(RobustadError, OSError):
 
 class MissingExtra(RobustadError, ImportError):  # noqa: N818 - the name says what is missing
     """An optional dependency is not installed; the text names the extra that brings it."""
+
+
+class TrainingError(RobustadError, RuntimeError):
+    """Training cannot go on: its loss is no number any more."""

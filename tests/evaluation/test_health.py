@@ -106,6 +106,17 @@ def test_each_check_catches_its_defect(score, name):
     assert verdicts(score, {name})[name].passed is False
 
 
+def test_a_kink_under_grey_images_is_not_a_wrong_gradient():
+    def coloured(images):
+        spread = images.amax(dim=1) - images.amin(dim=1)  # of grey images 0, and not differentiable
+        return smooth(images) + spread.sum(dim=(1, 2))
+
+    images, labels, _ = made_batch(24)
+    grey = images.mean(dim=1, keepdim=True).expand_as(images)
+    found = {v.name: v for v in check_health(ScoreOnly(coloured), grey, labels, epsilon=EPSILON)}
+    assert found["Gradient is right"].passed is True
+
+
 def test_a_cut_gradient_is_a_verdict_not_a_crash():
     found = verdicts(lambda x: smooth(x.detach()))
     assert found["Gradient is there"].passed is False

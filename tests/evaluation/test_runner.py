@@ -14,6 +14,7 @@ from robustad.evaluation import (
     evaluate,
     evaluation_details,
     evaluation_rows,
+    kind_rows,
     select,
 )
 from robustad.metrics import auroc, matched_auroc, pixel_auroc
@@ -208,6 +209,26 @@ def test_matched_figure_with_enough_pairs(tmp_path):
     )
     expected = matched_auroc(evaluation.clean.scores, evaluation.labels, evaluation.brightness, 1 / 255 + 1e-7)
     assert row.value == expected.value and expected.num_pairs > 100
+
+
+def test_each_kind_of_anomaly_has_a_figure_of_its_own(marked):
+    defects = iter(["crack", "stain"] * len(marked.samples))
+    samples = [sample._replace(kind=next(defects) if sample.label else "good") for sample in marked.samples]
+    evaluation = run(ImageDataset(samples, 16), suite=Suite(attacks=("pgd",), steps=1))
+    rows = kind_rows(evaluation, SUBJECT)
+    keys = [(attack, radius) for attack, radius in [("none", 0.0), *(("pgd", radius) for radius in RADII)]]
+    assert [(row.attack, row.epsilon, row.against) for row in rows] == [
+        (*k, d) for k in keys for d in ("crack", "stain")
+    ]
+    wanted = [index for index, sample in enumerate(samples) if sample.kind in ("good", "stain")]
+    (row,) = select(rows, attack="pgd", epsilon=8 / 255, against="stain")
+    scores = evaluation.cell("pgd", 8 / 255).scores[wanted]
+    assert row.value == auroc(scores, evaluation.labels[wanted])
+    assert all(row.against is None for row in evaluation_rows(evaluation, SUBJECT, num_resamples=0))
+
+
+def test_a_single_kind_of_anomaly_is_the_pooled_figure(evaluation):
+    assert kind_rows(evaluation, SUBJECT) == []
 
 
 def test_one_class_only_is_undefined_with_a_reason(marked):

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from robustad.detectors import PatchGuard, PatchGuardConfig
-from robustad.errors import CheckpointError
+from robustad.errors import CheckpointError, TrainingError
 from robustad.synthesis import PseudoAnomalies
 from robustad.training import Batches, DefaultMethod, Engine, Schedule, TrainingConfig
 from robustad.training.engine import LOOK_FIGURE
@@ -186,6 +186,31 @@ def test_full_disk_keeps_the_last_state(tmp_path, monkeypatch):
         engine._save()
     assert (tmp_path / "resume.pt").read_bytes() == before
     assert [p.name for p in tmp_path.iterdir() if p.suffix == ".part"] == []
+
+
+def test_the_end_of_a_short_run_can_be_resumed(tmp_path):
+    whole = make(tmp_path, config()).run()
+    again = make(tmp_path, config(), resume=True)
+    assert again.state.step == 8
+    assert torch.equal(weights(whole), weights(again.run()))
+
+
+def test_training_stops_at_a_loss_that_is_no_number(tmp_path):
+    training = config(max_steps=30)
+    engine = make(tmp_path, training)
+    engine._save()
+    before = (tmp_path / "resume.pt").read_bytes()
+    broken = make(tmp_path, training)
+    honest = broken.method.loss
+
+    def loss(network, batch, context):
+        losses = honest(network, batch, context)
+        return losses._replace(total=losses.total / (context.step < 5))
+
+    broken.method.loss = loss
+    with pytest.raises(TrainingError, match=r"the loss is (inf|nan) at step 10 .*learning_rate.*resume\.pt holds"):
+        broken.run()
+    assert (tmp_path / "resume.pt").read_bytes() == before
 
 
 def test_a_cut_off_log_line_is_ignored(tmp_path):

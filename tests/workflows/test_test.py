@@ -103,6 +103,21 @@ def test_a_detector_without_maps_gets_a_report_without_maps(checkpoints, data, t
     assert "AUPRO" not in page.split("<h2")[2]
 
 
+def test_defects_in_folders_get_a_line_each(checkpoints, folder, tmp_path):
+    for number, path in enumerate(sorted((folder / "anomalous").iterdir())):
+        kind = tmp_path / "defects" / ("crack", "stain")[number % 2]
+        kind.mkdir(parents=True, exist_ok=True)
+        (kind / path.name).write_bytes(path.read_bytes())
+    data = DataConfig(normal=folder / "normal", anomalous=tmp_path / "defects")
+    result = test(checkpoints["maps"], data, QUICK, tmp_path / "out")
+    rows = select(Results.read(result.results).rows, against=["crack", "stain"])
+    attacks = dict.fromkeys(row.attack for row in result.rows if row.detector == "patchguard")
+    assert [row.attack for row in rows] == [attack for attack in attacks for _ in range(2)]
+    assert all(row.against is None for row in result.rows)
+    page = result.report.read_text()
+    assert "Kind (images)" in page and "crack (6)" in page
+
+
 def test_normal_images_alone_are_reported_without_figures(checkpoints, folder, tmp_path):
     result = test(checkpoints["maps"], DataConfig(normal=folder / "normal"), QUICK, tmp_path)
     assert all(row.value is None and row.reason for row in result.rows)

@@ -104,9 +104,10 @@ def _samples(folder: Path, *, label: bool, annotation: str | Path | None, prefix
     found = _match(paths, folder, Path(annotation)) if annotation is not None else {}
     samples = []
     for path in paths:
-        name = f"{prefix}/{path.relative_to(folder).as_posix()}"
-        mask = found.get(path)
-        samples.append(Sample(path, label, mask if label else None, None if label else mask, name, name))
+        place = path.relative_to(folder)
+        name, mask = f"{prefix}/{place.as_posix()}", found.get(path)
+        kind = place.parts[0] if label and len(place.parts) > 1 else ""  # defects are often sorted into folders
+        samples.append(Sample(path, label, mask if label else None, None if label else mask, name, name, kind=kind))
     return samples
 
 

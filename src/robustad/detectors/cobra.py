@@ -36,7 +36,8 @@ class CobraConfig(DetectorConfig):
         width: Channels of the backbone's first stage (published: 64).
         blocks: One entry per pseudo-anomalous block (K - 1 of them): weights of the transforms it is drawn from.
         crop: Whether views are cropped (published: not on ImageNet, MVTec AD, DAGM).
-        views: Augmented views that a score averages over (published: 10).
+        mirror: Whether views are mirrored at random (published: always); not where a mirrored object is another one.
+        views: Augmented views that a score averages over (published: 10); 1 = the image as it is.
         scored_blocks: Blocks that enter the score; 0 = all K (published), 1 = the image itself only.
         max_axes: Training images that scores compare with, at most, for each block: the rest is left out where it is
             most crowded; 0 = all (published).
@@ -50,6 +51,7 @@ class CobraConfig(DetectorConfig):
     width: int = 64
     blocks: tuple[dict[str, float], ...] = ({"rotation": 1.0},)
     crop: bool = True
+    mirror: bool = True
     views: int = 10
     scored_blocks: int = 0
     max_axes: int = 0
@@ -142,9 +144,10 @@ class Cobra(AnomalyDetector):
             outputs = []
             for view in range(self.config.views):
                 random = np.random.RandomState(derive_seed(0, "view", view) % 2**32)
-                x = flipped(images, random, alike=True)
+                varied = self.config.views > 1
+                x = flipped(images, random, alike=True) if varied and self.config.mirror else images
                 x, _ = self.in_block(x, block, [derive_seed(0, "block", view, block)] * len(x))
-                outputs.append(self.features(augmented(x, random, crop=crop, alike=True)))
+                outputs.append(self.features(augmented(x, random, crop=crop, alike=True) if varied else x))
             projections.append(torch.stack([output.projections for output in outputs]).mean(0))
             logits.append(torch.stack([output.logits for output in outputs]).mean(0))
         return CobraOutput(torch.stack(projections, dim=1), torch.stack(logits, dim=1))

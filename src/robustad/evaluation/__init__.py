@@ -9,6 +9,7 @@ from robustad.evaluation.figures import (
     baseline_scores,
     evaluation_details,
     evaluation_rows,
+    kind_rows,
 )
 from robustad.evaluation.health import Verdict, check_health
 from robustad.evaluation.protocol import DEFAULT_ATTACKS, GOALS, SUITE, Plan, Run, Scene, Suite
@@ -53,6 +54,7 @@ __all__ = [
     "evaluate",
     "evaluation_details",
     "evaluation_rows",
+    "kind_rows",
     "machine_description",
     "select",
     "worst_case",

@@ -58,6 +58,22 @@ def evaluation_rows(evaluation: Evaluation, subject: Subject, *, num_resamples: 
     return rows
 
 
+def kind_rows(evaluation: Evaluation, subject: Subject) -> list[Row]:
+    """Image AUROC of all normal images against each kind of anomaly by itself, clean and under each attack.
+
+    Empty where fewer than two kinds are known: the pooled figure then says it all.
+    """
+    if len(evaluation.against) < 2:
+        return []
+    rows = []
+    for cell in evaluation.cells:
+        common = _common(subject, cell.attack, cell.epsilon, evaluation.targets) | {"steps": cell.steps}
+        for kind, index in evaluation.against.items():
+            value, reason = defined(auroc, cell.scores[index], evaluation.labels[index])
+            rows.append(Row(**common, metric="image_AUROC", value=value, reason=reason, against=kind))
+    return rows
+
+
 def baseline_scores(evaluation: Evaluation, epsilon: float = 0.0) -> NDArray[np.float32]:
     """The brightness baseline's scores ``(N,)``, in its exact worst case at ``epsilon``: darker = more anomalous.
 

@@ -154,17 +154,24 @@ def check_gradient(patient: Patient) -> tuple[bool | None, str, float | None]:
 
 
 def check_finite_differences(patient: Patient) -> tuple[bool | None, str, float | None]:
-    """The gradient is the slope of the score, in float64 along random directions."""
+    """The gradient is the slope of the score, in float64 along random directions.
+
+    It is asked at random places of the ball, where attacks climb: an image itself may lie on a kink that they leave
+    with their first step, as grey images do wherever a detector reads hue and saturation.
+    """
     detector = patient.witness.detector
     if not isinstance(detector, nn.Module):
         return None, "not a module that can be computed in float64", None
     exact = Witness(copy.deepcopy(detector).double())
     count = min(16, len(patient.images))
+    generator = torch_generator(patient.seed, "directions")
+    places = torch.rand(patient.images[:count].shape, generator=generator, dtype=torch.float64).to(
+        patient.images.device
+    )
     # Away from the borders, so that both neighbours are images.
-    images = patient.images[:count].double().clamp(1e-4, 1 - 1e-4)
+    images = (patient.images[:count] + patient.epsilon * (2 * places - 1)).clamp(1e-4, 1 - 1e-4)
     objective = ScoreObjective(exact.scores, patient.labels[:count])
     _, gradient = value_and_grad(objective, images)
-    generator = torch_generator(patient.seed, "directions")
     direction = torch.randn(images.shape, generator=generator, dtype=torch.float64).to(images.device)
     direction /= direction.flatten(1).norm(dim=1)[:, None, None, None]
     step, index = 1e-5, torch.arange(count, device=images.device)

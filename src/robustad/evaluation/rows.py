@@ -39,6 +39,7 @@ class Row:
         interval: Lower and upper end of a confidence interval, if there is one.
         steps: Attack steps, where that says something.
         reason: Why the figure is undefined.
+        against: The kind of anomaly (class, defect, dataset) that the normal images are compared with; None = all.
 
     Raises:
         ValueError: If a field breaks these rules; NaN and infinity do.
@@ -61,6 +62,7 @@ class Row:
     interval: tuple[float, float] | None = None
     steps: int | None = None
     reason: str | None = None
+    against: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("seeds", "values", "interval"):  # JSON and callers may bring lists

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from robustad._checks import check_at_least, check_epsilon
 from robustad._progress import Progress
-from robustad.data import ImageDataset
+from robustad.data import ImageDataset, against_each
 from robustad.evaluation.ensemble import Attacked, Batch
 from robustad.evaluation.protocol import Plan, Scene, Suite
 from robustad.evaluation.store import Arrays, Store
@@ -76,6 +76,7 @@ class Evaluation:
         plans: What each attack came down to.
         cells: Clean first, then radius by radius.
         targets: Who was attacked.
+        against: By kind of anomaly the positions of all normal images and of these anomalies; see `against_each`.
     """
 
     labels: NDArray[np.bool_]
@@ -87,6 +88,7 @@ class Evaluation:
     plans: tuple[Plan, ...]
     cells: tuple[Cell, ...]
     targets: str
+    against: dict[str, list[int]] = field(default_factory=dict)
 
     @property
     def clean(self) -> Cell:
@@ -281,6 +283,7 @@ class _Work:
             plans=self.plans,
             cells=tuple(cells),
             targets=self.suite.targets,
+            against=against_each(self.dataset.samples),
         )
 
     def mask(self, index: int) -> NDArray[np.bool_] | None:

@@ -70,11 +70,15 @@ class MetricTable:
         caption: What the figures are about.
         rows: The lines.
         note: A sentence below the table.
+        head: What the lines are called.
+        by_radius: Whether each line is about a radius of its own.
     """
 
     caption: str
     rows: tuple[MetricRow, ...]
     note: str = ""
+    head: str = "Attack"
+    by_radius: bool = True
 
     @property
     def columns(self) -> list[str]:

@@ -106,7 +106,7 @@ class CobraMethod:
         made = []
         for number in range(2):
             random = np.random.RandomState(derive_seed(seed, number) % 2**32)
-            images = flipped(batch.images, random)
+            images = flipped(batch.images, random) if self.network.config.mirror else batch.images
             blocks = [
                 self._block(images, block, [derive_seed(s, number, block) for s in batch.seeds])
                 for block in range(self.network.config.num_blocks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from robustad._progress import Progress
 from robustad._random import derive_seed
+from robustad.errors import TrainingError
 from robustad.training.average import WeightAverage
 from robustad.training.batches import Batch, Batches, augment
 from robustad.training.budget import StepBudget
@@ -22,7 +24,7 @@ from robustad.training.config import TrainingConfig
 from robustad.training.lars import LARS
 from robustad.training.runlog import RunLog, read_log
 from robustad.training.schedules import cobra_cosine, cosine_with_warmup, published_cosine
-from robustad.training.state import TrainingState
+from robustad.training.state import STATE_FILE, TrainingState
 
 
 class StepContext(NamedTuple):
@@ -137,7 +139,11 @@ class Engine:
         self.log = RunLog(folder, resume_step=self.state.step, tensorboard=tensorboard)
 
     def run(self) -> RunResult:
-        """Train to the end; an interruption (Ctrl-C) saves the resume state first."""
+        """Train to the end; an interruption (Ctrl-C) saves the resume state first, and so does the end.
+
+        Raises:
+            TrainingError: If the loss becomes infinite or NaN; the last resume state is left as it was.
+        """
         start = time.perf_counter()
         budget = self._budget()
         with Progress("training", self.state.total, initial=self.state.step, enabled=self.fabric.is_global_zero) as bar:
@@ -147,6 +153,7 @@ class Engine:
             except KeyboardInterrupt:
                 self._save()
                 raise
+        self._save()  # what is left to do to the detector may be interrupted as well
         self.log.close()
         network, kept = self._kept()
         return RunResult(network, self.state.step, time.perf_counter() - start, kept)
@@ -178,14 +185,25 @@ class Engine:
             if budget is not None and state.total is None:
                 state.total = budget.step_ends(state.step)
             if state.step % 10 == 0 or state.step == state.total:
+                self._check_finite(float(figures["loss"]))
                 self.log.write(state.step, {name: float(value) for name, value in figures.items()})
                 note = f"loss {float(figures['loss']):.3f}"
             if self._look_is_due():
                 self._look()
             bar.move_to(state.step, total=state.total, note=note)
             if time.perf_counter() - last_saved > 60 * self.config.checkpoint_minutes:
+                self._check_finite(float(figures["loss"]))
                 self._save()
                 last_saved = time.perf_counter()
+
+    def _check_finite(self, loss: float) -> None:
+        if math.isfinite(loss):
+            return
+        saved = "" if not (self.folder / STATE_FILE).exists() else f"; {STATE_FILE} holds an earlier state"
+        raise TrainingError(
+            f"the loss is {loss} at step {self.state.step} of {self.folder}: start again with a lower "
+            f"`learning_rate` (it was {self.config.learning_rate:g}) or `precision` float32{saved}"
+        )
 
     def _step(self, batch: Batch) -> dict[str, Tensor | float]:
         step, config = self.state.step, self.config
@@ -203,7 +221,9 @@ class Engine:
             self.fabric.backward(losses.total)
             self.method.after_backward()
         if config.gradient_clip:
-            self.fabric.clip_gradients(self.network, self.optimizer, max_norm=config.gradient_clip)
+            self.fabric.clip_gradients(
+                self.network, self.optimizer, max_norm=config.gradient_clip, error_if_nonfinite=False
+            )
         self.optimizer.step()
         self.average.update(self.method.network, step)
         return {"loss": losses.total.detach(), **losses.parts, "learning_rate": rate, "epoch": float(context.epoch)}

@@ -51,6 +51,7 @@ class Findings:
         names: Name of each image.
         evaluation: Scores, maps, pictures.
         rows: The figures.
+        by_kind: Figures against each kind of anomaly by itself.
         verdicts: Outcome of the health checks.
         log: Training log, if there is one.
         command: The command that repeats the test.
@@ -62,6 +63,7 @@ class Findings:
     names: Sequence[str]
     evaluation: Evaluation
     rows: list[Row]
+    by_kind: list[Row]
     verdicts: list[Verdict]
     log: list[dict[str, Any]]
     command: str
@@ -213,6 +215,8 @@ def _tables(findings: Findings) -> Iterator[MetricTable]:
     worst = findings.worst
     if worst is not None and worst.members:
         yield _member_table(findings.evaluation, worst)
+    if findings.by_kind:
+        yield _kind_table(findings)
 
 
 def _member_table(evaluation: Evaluation, worst: Cell) -> MetricTable:
@@ -228,6 +232,29 @@ def _member_table(evaluation: Evaluation, worst: Cell) -> MetricTable:
     value, _ = defined(auroc, worst.scores, evaluation.labels)
     lines.append(MetricRow(attack="ensemble", epsilon=worst.epsilon, values={"image_AUROC": value}, emphasis=True))
     return MetricTable(caption="What the worst case is taken over", rows=tuple(lines))
+
+
+def _kind_table(findings: Findings) -> MetricTable:
+    """The hardest kinds first, clean and in the worst case."""
+    clean, worst = findings.evaluation.clean, findings.worst
+    columns = (
+        {"clean": clean}
+        if worst is None
+        else {"clean": clean, f"{worst.attack}, {format_epsilon(worst.epsilon)}": worst}
+    )
+    figures: dict[str, dict[str, float | None]] = {kind: {} for kind in findings.evaluation.against}
+    for name, cell in columns.items():
+        for row in select(findings.by_kind, attack=cell.attack, epsilon=cell.epsilon):
+            figures[str(row.against)][name] = row.value
+    order = sorted(figures, key=lambda kind: tuple(reversed([value or 0.0 for value in figures[kind].values()])))
+    counts = {kind: sum(findings.evaluation.labels[i] for i in findings.evaluation.against[kind]) for kind in order}
+    lines = (MetricRow(attack="none", epsilon=0.0, name=f"{k} ({counts[k]})", values=figures[k]) for k in order)
+    return MetricTable(
+        caption="Image AUROC of the normal images against each kind of anomaly, the hardest first",
+        rows=tuple(lines),
+        head="Kind (images)",
+        by_radius=False,
+    )
 
 
 def _threshold(findings: Findings) -> tuple[float | None, str]:

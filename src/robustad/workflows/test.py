@@ -24,6 +24,7 @@ from robustad.evaluation import (
     evaluate,
     evaluation_details,
     evaluation_rows,
+    kind_rows,
 )
 from robustad.files import read_json
 from robustad.inference import pick_device
@@ -159,13 +160,15 @@ def test(
     )
     store = Store(folder / _CACHE, context=f"{_digest(loaded)} {fingerprint(samples)} {other and _digest(other)}")
     evaluation = _evaluate(loaded, other, dataset, config, store)
-    rows = evaluation_rows(evaluation, _subject(loaded, data, config))
+    subject = _subject(loaded, data, config)
+    rows, by_kind = evaluation_rows(evaluation, subject), kind_rows(evaluation, subject)
     findings = Findings(
         checkpoint=loaded,
         data=data,
         names=[sample.name for sample in samples],
         evaluation=evaluation,
         rows=rows,
+        by_kind=by_kind,
         verdicts=_health(loaded, dataset, config, store) if config.health else [],
         log=read_log(_run_folder(loaded) / "log.jsonl"),
         command=command or test_command(checkpoint, data, asdict(config), asdict(TestConfig()), folder),
@@ -204,7 +207,7 @@ def _write(findings: Findings, config: TestConfig, folder: Path, train: list[Sam
     }
     results = Results.of_run(
         _run_folder(loaded).name or "test",
-        findings.rows,
+        [*findings.rows, *findings.by_kind],
         command=findings.command,
         started=findings.started,
         details=details,

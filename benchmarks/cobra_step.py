@@ -67,7 +67,7 @@ def _method(width: int, config: TrainingConfig) -> CobraMethod:
 
 def _literal_attacks(
     method: CobraMethod, views: Views, config: TrainingConfig, *, weight_gradients: bool = True
-) -> list[Tensor]:
+) -> dict[str, Tensor]:
     """ATPT, ATNT, RTP one after the other, from the starts that ours would draw in step 10**6."""
     network, epsilon = method.network, config.epsilon
     generator = torch_generator(config.seed, "attack", 10**6)
@@ -81,14 +81,14 @@ def _literal_attacks(
         rows = unit(network.features(torch.cat([x, target])).projections)
         return contrastive_loss(rows, groups=2, detach_columns=True)
 
-    objectives = (
-        lambda x: contrast(x, views.second),
-        lambda x: -contrast(x, swapped),
-        lambda x: F.cross_entropy(network.features(x).logits, labels),
-    )
-    found = []
+    objectives = {
+        "positive": lambda x: contrast(x, views.second),
+        "opposite": lambda x: -contrast(x, swapped),
+        "class": lambda x: F.cross_entropy(network.features(x).logits, labels),
+    }
+    found = {}
     network.eval()
-    for start, origin, objective in zip(starts, clean.chunk(3), objectives, strict=True):
+    for start, origin, (name, objective) in zip(starts, clean.chunk(3), objectives.items(), strict=True):
         x = (origin + epsilon * start).clamp(0, 1)
         for _ in range(config.attack_steps):
             x = x.detach().requires_grad_(True)
@@ -100,7 +100,7 @@ def _literal_attacks(
                 (gradient,) = torch.autograd.grad(objective(x), x)
             moved = x.detach() + 2.5 * epsilon / config.attack_steps * gradient.sign()
             x = (origin + (moved - origin).clamp(-epsilon, epsilon)).clamp(0, 1)
-        found.append(x.detach())
+        found[name] = x.detach()
     network.train()
     return found
 

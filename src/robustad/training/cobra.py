@@ -98,7 +98,7 @@ class CobraMethod:
             context.step, context.total or 10**9, epsilon=self.config.epsilon, warmup=self.config.epsilon_warmup
         )
         with context.fabric.autocast():
-            attacked = self.attacked(views, epsilon, context.step) if epsilon else None
+            attacked = self.attacked(views, epsilon, context.step) if epsilon else {}
             return self.total(network, views, attacked)
 
     def views(self, batch: Batch, seed: int) -> Views:
@@ -123,35 +123,50 @@ class CobraMethod:
 
         return self.likelihood.draw(make, images, seeds) if self.likelihood and block else make(images, seeds)
 
-    def attacked(self, views: Views, epsilon: float, step: int) -> list[Tensor]:
-        """Attacked images, ``(K * B, 3, S, S)`` each: against positives, against opposites, against classes."""
+    def attacked(self, views: Views, epsilon: float, step: int) -> dict[str, Tensor]:
+        """Attacked images, ``(K * B, 3, S, S)`` each: ``positive``, ``opposite`` and ``class``, or ``loss``.
+
+        Only what the loss reads is attacked: classes where it classifies, pairs where it compares.
+        """
         generator = torch_generator(self.config.seed, "attack", step)
         with frozen(self.network):
             if self.losses.adversary == "figure":
-                return [self._climb_loss(views, epsilon, generator)]
+                return {"loss": self._climb_loss(views, epsilon, generator)}
             shift = 1 + int(torch.randint(max(1, self.network.config.num_blocks - 1), (1,), generator=generator))
-            return self._climb_three(views, epsilon, shift, generator)
+            return self._climb_each(views, epsilon, shift, generator)
 
-    def _climb_three(self, views: Views, epsilon: float, shift: int, generator: torch.Generator | None) -> list[Tensor]:
+    def _climb_each(
+        self, views: Views, epsilon: float, shift: int, generator: torch.Generator | None
+    ) -> dict[str, Tensor]:
         """ATPT, ATNT and RTP of the released code, in shared passes."""
         count = len(views.first)
         size = count // self.network.config.num_blocks
-        with torch.no_grad():
-            targets = unit(
-                self.network.features(torch.cat([views.second, views.second.roll(shift * size, 0)]))[0].float()
-            )
-        positive, opposite = targets[:count], targets[count:]
+        starts: dict[str, Tensor] = {}
+        targets: dict[str, Tensor] = {}
+        if similarity_loss(self.losses.loss) is not None:
+            starts |= {"positive": views.first, "opposite": views.second}
+            others = torch.cat([views.second, views.second.roll(shift * size, 0)])
+            with torch.no_grad():
+                rows = unit(self.network.features(others).projections.float())
+            targets = {"positive": rows[:count], "opposite": rows[count:]}
+        if uses_classes(self.losses.loss):
+            starts["class"] = views.second
         labels = block_labels(count, self.network.config.num_blocks, views.first.device)
 
         def objective(x: Tensor) -> Tensor:
             output = self.network.features(x)
-            rows = unit(output.projections.float())
-            near = contrastive_loss(torch.cat([rows[:count], positive]), groups=2, detach_columns=True)
-            far = contrastive_loss(torch.cat([rows[count : 2 * count], opposite]), groups=2, detach_columns=True)
-            return near - far + F.cross_entropy(output.logits[2 * count :].float(), labels)
+            projections = dict(zip(starts, output.projections.float().chunk(len(starts)), strict=True))
+            terms = []
+            for name, target in targets.items():
+                pairs = torch.cat([unit(projections[name]), target])
+                distance = contrastive_loss(pairs, groups=2, detach_columns=True)
+                terms.append(distance if name == "positive" else -distance)
+            if "class" in starts:  # always the last one
+                terms.append(F.cross_entropy(output.logits[-count:].float(), labels))
+            return torch.stack(terms).sum()
 
-        clean = torch.cat([views.first, views.second, views.second])
-        return list(self._ascend(objective, clean, epsilon, generator).chunk(3))
+        found = self._ascend(objective, torch.cat(list(starts.values())), epsilon, generator)
+        return dict(zip(starts, found.chunk(len(starts)), strict=True))
 
     def _climb_loss(self, views: Views, epsilon: float, generator: torch.Generator) -> Tensor:
         """One attack on view 2 that climbs the trained loss."""
@@ -177,23 +192,19 @@ class CobraMethod:
             x = ball.clip(x.detach() + 2.5 * epsilon / self.config.attack_steps * gradient.sign())
         return x.detach()
 
-    def total(self, network: Any, views: Views, attacked: list[Tensor] | None) -> Losses:
+    def total(self, network: Any, views: Views, attacked: dict[str, Tensor]) -> Losses:
         """The loss of both views and of the attacked ones.
 
         Images attacked on their class have a pass, hence batch statistics, of their own, and are only classified.
         """
-        compared, classified = list(attacked or []), []
-        if attacked and self.losses.adversary == "released":
-            compared, classified = attacked[:-1], attacked[-1:]
-        groups = [views.first, views.second, *compared]
+        groups = [views.first, views.second, *(images for name, images in attacked.items() if name != "class")]
         output = network.features(torch.cat(groups))
-        logits = [output.logits[: 2 * len(views.first)], *(network.features(images).logits for images in classified)]
+        logits = [output.logits[: 2 * len(views.first)]]
+        if "class" in attacked:
+            logits.append(network.features(attacked["class"]).logits)
         return Losses(
             *self._loss(
-                output.projections.float(),
-                torch.cat(logits).float(),
-                groups=len(groups),
-                class_groups=2 + len(classified),
+                output.projections.float(), torch.cat(logits).float(), groups=len(groups), class_groups=len(logits) + 1
             )
         )
 

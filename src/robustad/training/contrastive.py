@@ -149,3 +149,9 @@ def similarity_loss(name: str) -> SimilarityLoss | None:
 def uses_classes(name: str) -> bool:
     """Whether a named loss also classifies blocks."""
     return check_choice("loss", name, LOSSES).endswith("cls")
+
+
+def trained_terms(name: str) -> tuple[str, ...]:
+    """The terms of a score that a named loss trains, see `robustad.detectors.CobraConfig`."""
+    trained = {"likeness": similarity_loss(name) is not None, "logit": uses_classes(name)}
+    return tuple(term for term, is_trained in trained.items() if is_trained)

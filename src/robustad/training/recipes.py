@@ -14,6 +14,7 @@ from robustad.synthesis import LikelihoodFilter, PseudoAnomalyConfig
 from robustad.training.cobra import CobraLossConfig, CobraMethod
 from robustad.training.cobra_data import COBRA_DATA, OTHER_DATA
 from robustad.training.config import TrainingConfig
+from robustad.training.contrastive import trained_terms
 from robustad.training.engine import Method
 from robustad.training.generators import Generator, default_generator, published_generator
 from robustad.training.patchguard import DefaultMethod, PatchGuardMethod, PublishedMethod, ReplayMethod
@@ -165,6 +166,21 @@ class CobraRecipe(Recipe):
         )
         training = dataclasses.replace(self.training, epoch_images=row.epoch_images)
         return dataclasses.replace(self, model=model, training=training)
+
+    def model_for(self, images: Tensor) -> DetectorConfig:
+        """The architecture; its score leaves out what the loss does not train.
+
+        Raises:
+            ValueError: If nothing is left of it.
+        """
+        del images
+        trained = trained_terms(self.losses.loss)
+        terms = tuple(term for term in self.model.terms if term in trained)
+        if not terms:
+            raise ValueError(
+                f"loss {self.losses.loss!r} trains {trained[0]} only, `terms` has {self.model.terms[0]} only"
+            )
+        return dataclasses.replace(self.model, terms=terms)
 
     def make_method(self, detector: AnomalyDetector, generator: Generator | None, normals: Tensor) -> Method:
         """See `Recipe.make_method`; pseudo-anomalies come from the detector's own blocks."""

@@ -3,6 +3,9 @@
     python tools/evidence.py elpv        # 3 seeds, 5 minutes of training each, `final` half, worst case at 2/255
     python tools/evidence.py mtd         # 20 minutes of training, image and pixel figures at 1, 2, 4 /255
     python tools/evidence.py backbones   # backbones at equal wall time on the `dev` halves of both
+    python tools/evidence.py digits      # COBRA: ten classes, six losses, what its light score costs
+    python tools/evidence.py elpv-cobra  # COBRA on the data of `elpv`, also without attacks or opposites
+    python tools/evidence.py mtd-cobra   # COBRA on the data of `mtd`
     python tools/evidence.py all
 
 Finished trainings and finished pieces of an evaluation are kept under ``runs/evidence`` and not done again.
@@ -12,24 +15,20 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import sys
-from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from evidence_cobra import TASKS as COBRA_TASKS
+from measuring import RUNS, measured, now, trained, write
+
 from robustad._memory import keep_freed_memory
 from robustad.data import ImageDataset
-from robustad.detectors import Brightness, PatchCore, PatchCoreConfig, load_checkpoint, save_checkpoint
+from robustad.detectors import PatchCore, PatchCoreConfig, save_checkpoint
 from robustad.detectors.base import IMAGENET_MEAN, IMAGENET_STD
-from robustad.evaluation import Results, Suite, aggregate_seeds, evaluate
-from robustad.evaluation.figures import Subject, evaluation_details, evaluation_rows
-from robustad.evaluation.store import Store
-from robustad.workflows._data import DataConfig, fingerprint, load_split
-from robustad.workflows._health import examine
-from robustad.workflows.fit import CHECKPOINT, FitConfig, fit, fit_config
+from robustad.evaluation import Suite, aggregate_seeds
+from robustad.workflows._data import DataConfig, load_split
+from robustad.workflows.fit import CHECKPOINT, FitConfig, fit_config
 
-RUNS, RESULTS = Path("runs/evidence"), Path("results")
 ELPV = DataConfig(data="elpv", category="mono")
 MTD = DataConfig(data="mtd")
 RECIPE_OF = {"elpv": "default", "mtd": "texture"}
@@ -46,15 +45,6 @@ def configured(data: DataConfig, *, seed: int, minutes: float, model: dict[str, 
     )
 
 
-def trained(config: FitConfig, name: str) -> Path:
-    """Checkpoint of a training; an interrupted one goes on, a finished one is used."""
-    run = RUNS / name
-    if not (run / CHECKPOINT / "config.json").exists():
-        print(f"training {name}", file=sys.stderr)
-        fit(config, run, resume=(run / "resume.pt").exists())
-    return run / CHECKPOINT
-
-
 def patch_memory(data: DataConfig, seed: int, name: str) -> Path:
     """A PatchCore-like memory of the training images."""
     folder = RUNS / name / CHECKPOINT
@@ -66,51 +56,9 @@ def patch_memory(data: DataConfig, seed: int, name: str) -> Path:
     return folder
 
 
-def measured(
-    checkpoint: Path | None,
-    data: DataConfig,
-    *,
-    seed: int,
-    part: str,
-    epsilons: Sequence[float],
-    suite: Suite,
-    recipe: str,
-    other: Path | None = None,
-    seconds: float | None = None,
-) -> tuple[list[Any], dict[str, Any]]:
-    """Rows and details of one detector on one half of a test set."""
-    detector: Any = (
-        Brightness(Brightness.config_class()) if checkpoint is None else load_checkpoint(checkpoint).detector
-    )
-    samples = load_split(data, part=part, seed=seed).test  # type: ignore[arg-type]
-    names = [str(folder) for folder in (checkpoint, other) if folder]
-    store = Store(RUNS / "pieces", context=f"{names} {fingerprint(samples)} {part}")
-    dataset = ImageDataset(samples, detector.image_size, cache_dir=RUNS / "cache")
-    evaluation = evaluate(
-        detector,
-        dataset,
-        suite,
-        epsilons=epsilons,
-        seed=seed,
-        other=load_checkpoint(other).detector if other else None,
-        store=store,
-    )
-    verdicts = (
-        examine(detector, dataset, epsilon=epsilons[len(epsilons) // 2], seed=seed, store=store) if checkpoint else []
-    )
-    subject = Subject(detector=detector.name, recipe=recipe, data=data.label, split=part, seed=seed)
-    info = load_checkpoint(checkpoint).info if checkpoint else {}
-    details = {
-        **evaluation_details(evaluation),
-        "training": {k: info[k] for k in ("steps", "seconds") if k in info},
-        "health": [verdict._asdict() for verdict in verdicts],
-    }
-    return evaluation_rows(evaluation, subject), details
-
-
 def elpv() -> None:
     """`elpv` mono, three seeds, worst case of the ensemble at 2/255, transfer from the next seed's detector."""
-    started, seeds = _now(), (0, 1, 2)
+    started, seeds = now(), (0, 1, 2)
     suite = Suite(attacks=("published-pgd", "pgd", "ensemble"), steps=10, strong_steps=20, restarts=2)
     ours = {seed: trained(configured(ELPV, seed=seed, minutes=5), f"elpv-{seed}") for seed in seeds}
     rows, details = [], {}
@@ -124,12 +72,12 @@ def elpv() -> None:
         quick = dataclasses.replace(suite, attacks=("pgd",))
         part, details[f"patchcore-{seed}"] = measured(memory, ELPV, suite=quick, recipe="imagenet", **common)
         rows += [row for row in part if row.detector == "patchcore"]
-    _write("elpv", rows, started, details)
+    write("elpv", aggregate_seeds(rows), command=_command("elpv"), started=started, details=details)
 
 
 def mtd() -> None:
     """Magnetic tiles, one seed, image and pixel figures, clean and attacked at 1, 2 and 4 /255."""
-    started = _now()
+    started = now()
     suite = Suite(attacks=("pgd", "adaptive-pgd", "map-pgd"), steps=10, strong_steps=20, restarts=1)
     checkpoint = trained(configured(MTD, seed=0, minutes=20), "mtd-0")
     common: dict[str, Any] = {"seed": 0, "part": "final", "epsilons": (1 / 255, 2 / 255, 4 / 255)}
@@ -138,7 +86,8 @@ def mtd() -> None:
     quick = dataclasses.replace(suite, attacks=("pgd",))
     other, more = measured(memory, MTD, suite=quick, recipe="imagenet", **common)
     rows += [row for row in other if row.detector == "patchcore"]
-    _write("mtd", rows, started, {"patchguard": details, "patchcore": more})
+    details = {"patchguard": details, "patchcore": more}
+    write("mtd", rows, command=_command("mtd"), started=started, details=details)
 
 
 FROM_NOTHING: dict[str, Any] = {"weights": "none", "mean": IMAGENET_MEAN, "std": IMAGENET_STD}
@@ -152,7 +101,7 @@ BACKBONE_CHOICES: dict[str, dict[str, Any]] = {
 
 def backbones() -> None:
     """Backbones at equal wall time (3 minutes), adaptive attack at 2/255, on the `dev` halves of `elpv` and `mtd`."""
-    started = _now()
+    started = now()
     suite = Suite(attacks=("adaptive-pgd",), strong_steps=20, restarts=1)
     rows, details = [], {}
     for data in (ELPV, MTD):
@@ -163,21 +112,14 @@ def backbones() -> None:
                 checkpoint, data, seed=0, part="dev", epsilons=(2 / 255,), suite=suite, recipe=name
             )
             rows += part if name == "vit_reference" else [row for row in part if row.detector == "patchguard"]
-    _write("backbones", rows, started, details)
+    write("backbones", rows, command=_command("backbones"), started=started, details=details)
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
+def _command(task: str) -> str:
+    return f"python tools/evidence.py {task}"
 
 
-def _write(name: str, rows: list[Any], started: datetime, details: dict[str, Any]) -> None:
-    joined = aggregate_seeds(rows) if name == "elpv" else rows
-    results = Results.of_run(name, joined, command=f"python tools/evidence.py {name}", started=started, details=details)
-    results.write(RESULTS / f"{name}.json")
-    print(f"wrote {RESULTS / name}.json", file=sys.stderr)
-
-
-TASKS = {"elpv": elpv, "mtd": mtd, "backbones": backbones}
+TASKS = {"elpv": elpv, "mtd": mtd, "backbones": backbones, **COBRA_TASKS}
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from robustad.evaluation import BenchmarkRow, Results, Row, aggregate_seeds, select
 
-LABELS = {"brightness": "mean brightness", "patchcore": "PatchCore"}
+LABELS = {"brightness": "mean brightness", "patchcore": "PatchCore", "nearest": "nearest normal image, in pixels"}
 """Detectors by the name that readers see; others are named with their recipe."""
 EXACT = "exact"  # the brightness baseline's worst case is computed, not searched
 BLANK = "–"
@@ -20,20 +20,20 @@ class View:
     """A table of rows (who was measured) and columns (what).
 
     Attributes:
-        file: Name of the JSON file under ``results/``.
-        command: What makes the file.
+        files: Names of the JSON files under ``results/``, and what makes each.
         columns: Title of each column, and which figures stand in it.
         split: Part of the test set.
         lines: Further division of each detector's line: text and which figures; empty = one line per detector.
         by: Fields of `Row` that make a line.
+        over: Field of `Row` that a cell is averaged over, e.g. ``data`` for a mean over categories; empty = none.
     """
 
-    file: str
-    command: str
+    files: dict[str, str]
     columns: dict[str, dict[str, Any]]
     split: str = "final"
     lines: dict[str, dict[str, Any]] = field(default_factory=dict)
     by: tuple[str, ...] = ("detector", "recipe")
+    over: str = ""
 
 
 def _at(levels: float, *attacks: str) -> dict[str, Any]:
@@ -52,11 +52,19 @@ _IMAGE_COLUMNS = {
     "matched pairs, worst case": _MATCHED | _at(2, "ensemble"),
 }
 
+_AT_8 = {"clean": _AUROC | _CLEAN, "PGD-20, 8/255": _AUROC | _at(8, "adaptive-pgd", "pgd") | {"steps": [20, None]}}
+
+
+def _made_by(*tasks: str, **others: str) -> dict[str, str]:
+    """Files by the tasks of ``tools/evidence.py`` that make them: one named like its task, or ``task="file"``."""
+    pairs = [(task, task) for task in tasks] + list(others.items())
+    return {f"{file}.json": f"python tools/evidence.py {task}" for task, file in pairs}
+
+
 VIEWS = {
-    "elpv": View(file="elpv.json", command="python tools/evidence.py elpv", columns=_IMAGE_COLUMNS),
+    "elpv": View(files=_made_by("elpv", "elpv-cobra"), columns=_IMAGE_COLUMNS),
     "mtd": View(
-        file="mtd.json",
-        command="python tools/evidence.py mtd",
+        files=_made_by("mtd", "mtd-cobra"),
         columns=_CURVE,
         lines={
             "image AUROC, adaptive PGD": {"metric": "image_AUROC", "attack": ["none", "adaptive-pgd", EXACT]},
@@ -66,36 +74,46 @@ VIEWS = {
         },
     ),
     "backbones": View(
-        file="backbones.json",
-        command="python tools/evidence.py backbones",
+        files=_made_by("backbones"),
         columns={"clean": _AUROC | _CLEAN, "adaptive PGD, 2/255": _AUROC | _at(2, "adaptive-pgd")},
         split="dev",
         by=("data", "detector", "recipe"),
+    ),
+    "cobra-digits": View(files=_made_by("digits"), columns=_AT_8, over="data"),
+    "cobra-classes": View(files=_made_by("digits"), columns=_AT_8, by=("detector", "recipe", "data")),
+    "cobra-losses": View(files=_made_by(digits="digits-losses"), columns=_AT_8, over="data"),
+    "cobra-scores": View(
+        files=_made_by(digits="digits-scores"),
+        columns=_AT_8 | {"PGD-100, 8/255": _AUROC | _at(8, "adaptive-pgd") | {"steps": 100}},
+        over="data",
     ),
 }
 CLAIMS = {
     "pseudo-anomalies": ("bench.json", "pseudo-anomalies"),
     "train-step": ("bench.json", "train step"),
     "cobra-step": ("bench.json", "cobra step"),
+    "cobra-score-speed": ("digits-scores.json", "cobra score"),
 }
 """Tables of speed: the file, and how their claims begin."""
 
 
 def figures(view: View, folder: Path) -> str:
     """A view as Markdown, or a line that says how to measure it."""
-    results = _read(folder / view.file)
-    rows = [] if results is None else _joined(select(results.rows, split=view.split))
+    found = {file: results for file in view.files if (results := _read(folder / file)) is not None}
+    rows = _joined([row for results in found.values() for row in select(results.rows, split=view.split, against=None)])
     keys = list(dict.fromkeys(tuple(getattr(row, name) for name in view.by) for row in rows))
-    if results is None or not keys:
-        return not_measured(view.command)
+    missing = [not_measured(command) for file, command in view.files.items() if file not in found]
+    if not keys:
+        return "\n\n".join(missing)
     body = []
     for key in keys:
         own = select(rows, **dict(zip(view.by, key, strict=True)))
         for text, where in (view.lines or {"": {}}).items():
-            cells = [_cell(select(own, **{**where, **column})) for column in view.columns.values()]
+            cells = [_cell(select(own, **{**where, **column}), view.over) for column in view.columns.values()]
             if set(cells) != {BLANK}:
                 body.append([_label(dict(zip(view.by, key, strict=True)), text), *cells])
-    return "\n\n".join([markdown(["", *view.columns], body), _origin(results, folder / view.file)])
+    origins = [_origin(results, folder / file) for file, results in found.items()]
+    return "\n\n".join([markdown(["", *view.columns], body), *origins, *missing])
 
 
 def comparisons(file: str, claim: str, folder: Path) -> str:
@@ -151,7 +169,12 @@ def _single(joined: Row, rows: list[Row]) -> Row:
     return select(rows, seed=seed, **{name: getattr(joined, name) for name in same})[0]
 
 
-def _cell(rows: list[Row]) -> str:
+def _cell(rows: list[Row], over: str = "") -> str:
+    if over and len({getattr(row, over) for row in rows}) == len(rows) > 1:
+        values = [row.number for row in rows if row.number is not None]
+        if len(values) < len(rows):
+            return f"undefined for {len(rows) - len(values)} of {len(rows)}"
+        return f"{sum(values) / len(values):.3f} ({min(values):.3f} to {max(values):.3f})"
     if len(rows) > 1:
         raise ValueError(f"a cell of a table has {len(rows)} figures: {rows[0]} and {rows[1]}")
     return number(rows[0]) if rows else BLANK

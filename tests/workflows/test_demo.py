@@ -57,7 +57,7 @@ def test_every_detector_that_can_be_trained_has_a_row():
         assert (config.recipe, config.detector_class.name, config.data) == (first, name, module.DATA)
     assert demo_config("patchguard") == dataclasses.replace(fit_config("default"), data=module.DATA)
     light, whole = demo_config("cobra").model, fit_config("cobra", "elpv").model
-    assert light.width < whole.width and light.blocks == whole.blocks and light.backbone == whole.backbone
+    assert light.image_size < whole.image_size and light.blocks == whole.blocks and light.backbone == whole.backbone
     with pytest.raises(ValueError, match=r"must be one of cobra, patchguard; got 'corba'; did you mean 'cobra'"):
         demo_config("corba")
 

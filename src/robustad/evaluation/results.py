@@ -84,6 +84,7 @@ class Results:
         command: str,
         started: datetime,
         details: Mapping[str, Any] | None = None,
+        benchmarks: Iterable[BenchmarkRow] = (),
     ) -> Self:
         """The results of a run that ends now: fills in commit, machine and duration.
 
@@ -93,6 +94,7 @@ class Results:
             command: The command that reproduces it.
             started: When it began, with time zone (``datetime.now(UTC)``).
             details: Anything else.
+            benchmarks: Comparisons.
 
         Returns:
             The results.
@@ -106,6 +108,7 @@ class Results:
             started=started.isoformat(timespec="seconds"),
             wall_seconds=round(seconds, 3),
             rows=tuple(rows),
+            benchmarks=tuple(benchmarks),
             details=dict(details or {}),
         )
 

@@ -129,13 +129,18 @@ class PatchGuardRecipe(Recipe):
         return self.method == "published"
 
 
+def _light_cobra() -> CobraConfig:
+    """A quarter of the published width, and a score of the image as it is: what a few cores can train and attack."""
+    return CobraConfig(width=16, views=1, scored_blocks=1)
+
+
 def _cobra_training(**options: object) -> TrainingConfig:
     values: dict[str, object] = {
         "max_time": 300.0,
         "batch_size": 32,
         "epsilon": 4 / 255,
         "replays": 1,
-        "attack_steps": 10,
+        "attack_steps": 3,
         "average_decay": 0.0,
         "augment": False,
         "look_every": 0.0,
@@ -154,7 +159,7 @@ class CobraRecipe(Recipe):
     """
 
     detector_class: ClassVar[type[AnomalyDetector]] = Cobra
-    model: CobraConfig = dataclasses.field(default_factory=CobraConfig)
+    model: CobraConfig = dataclasses.field(default_factory=_light_cobra)
     training: TrainingConfig = dataclasses.field(default_factory=_cobra_training)
     losses: CobraLossConfig = dataclasses.field(default_factory=CobraLossConfig)
 
@@ -162,7 +167,12 @@ class CobraRecipe(Recipe):
         """See `Recipe.for_data`; the rows are `COBRA_DATA`."""
         row = COBRA_DATA.get(data or "", OTHER_DATA)
         model = dataclasses.replace(
-            self.model, backbone=row.backbone, image_size=row.image_size, blocks=(row.transforms,), crop=row.crop
+            self.model,
+            backbone=row.backbone,
+            image_size=row.image_size,
+            blocks=(row.transforms,),
+            crop=row.crop,
+            mirror=row.mirror,
         )
         training = dataclasses.replace(self.training, epoch_images=row.epoch_images)
         return dataclasses.replace(self, model=model, training=training)
@@ -245,9 +255,10 @@ def _published_cobra() -> Recipe:
         gradient_clip=0.0,
         epsilon=8 / 255,
         epsilon_warmup=0.0,
+        attack_steps=10,
         precision="float32",
     )
-    return CobraRecipe(training=training)
+    return CobraRecipe(model=CobraConfig(), training=training)
 
 
 RECIPES = {

@@ -40,10 +40,8 @@ class DemoOptions:
 
 OPTIONS: dict[str, DemoOptions] = {
     "patchguard": DemoOptions(),
-    # at 128 pixels, or with ten steps per attack, three minutes are too few updates to learn anything
-    "cobra": DemoOptions(
-        model={"width": 16, "image_size": 64, "views": 1}, training={"batch_size": 16, "attack_steps": 3}
-    ),
+    # at 128 pixels three minutes are too few updates to learn anything
+    "cobra": DemoOptions(model={"image_size": 64}, training={"batch_size": 16}),
 }
 """One row for each detector that has a recipe."""
 

@@ -1,0 +1,232 @@
+"""Evidence about COBRA: ten classes of digits, six losses, what the light score costs, and the data of PatchGuard."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from measuring import RUNS, Measured, measured, now, side_by_side, trained, write
+
+from robustad.data import ImageDataset
+from robustad.detectors import Cobra, NearestNormal, NearestNormalConfig, load_checkpoint, save_checkpoint
+from robustad.evaluation import BenchmarkRow, Row, Suite, select
+from robustad.training.contrastive import LOSSES
+from robustad.workflows._data import DataConfig, load_split
+from robustad.workflows.fit import CHECKPOINT, FitConfig, fit_config
+
+CLASSES = tuple("0123456789")
+FEW_CLASSES, SEEDS = ("3", "5", "8"), (0, 1)
+EPSILON = 8 / 255
+STEPS = 200
+PER_KIND = 20
+ELPV_STEPS, MTD_STEPS = 600, 600
+PGD20 = Suite(attacks=("adaptive-pgd",), strong_steps=20, restarts=1)
+NO_ATTACK = "cobra without attacks"
+
+PUBLISHED = "10 views, both blocks (published)"
+SCORES: dict[str, dict[str, Any]] = {
+    "1 view, the image's own block": {"views": 1, "scored_blocks": 1},
+    "1 view, both blocks": {"views": 1, "scored_blocks": 0},
+    "10 views, the image's own block": {"views": 10, "scored_blocks": 1},
+    PUBLISHED: {"views": 10, "scored_blocks": 0},
+    "1 view, the image's own block, 40 axes": {"views": 1, "scored_blocks": 1, "max_axes": 40},
+}
+"""Ways to read the same weights; the first one is the recipe's."""
+
+
+def configured(data: DataConfig, *, seed: int = 0, loss: str = "cobra+cls", **training: Any) -> FitConfig:
+    """The first recipe of COBRA, as it suits some data."""
+    config = fit_config("cobra", data.data)
+    return dataclasses.replace(
+        config,
+        data=data,
+        training=dataclasses.replace(config.training, seed=seed, max_time=None, **training),
+        losses=dataclasses.replace(config.losses, loss=loss),
+    )
+
+
+def digit(category: str) -> DataConfig:
+    """One class of the digits."""
+    return DataConfig(data="digits", category=category)
+
+
+def train_and_measure(config: FitConfig, name: str, recipe: str, **options: Any) -> Measured:
+    """One training, attacked at 8/255 with twenty steps through the reported score."""
+    checkpoint = trained(config, name)
+    seed = config.training.seed
+    return measured(
+        checkpoint, config.data, seed=seed, part="final", epsilons=(EPSILON,), suite=PGD20, recipe=recipe, **options
+    )
+
+
+def nearest(data: DataConfig, name: str, **options: Any) -> Measured:
+    """The untrained baseline: distance to the nearest normal image, in pixels."""
+    folder, size = RUNS / name / CHECKPOINT, configured(data, max_steps=1).model.image_size
+    dataset = ImageDataset(load_split(data, seed=0).train, size)
+    images = torch.stack([dataset[i]["image"] for i in range(len(dataset))]).float() / 255
+    save_checkpoint(folder, NearestNormal(NearestNormalConfig(image_size=size)).fit([images]))
+    common: dict[str, Any] = {"seed": 0, "part": "final", "recipe": "none", "health": False}
+    return measured(folder, data, **common, **{"epsilons": (EPSILON,), "suite": PGD20, **options})
+
+
+def digits() -> None:
+    """All of it in two processes: classes, losses, scores; writes three files."""
+    started = now()
+    jobs: dict[str, Callable[[], Measured]] = {}
+    for category in CLASSES:
+        data, name = digit(category), f"digits-{category}"
+        jobs[name] = partial(train_and_measure, configured(data, max_steps=STEPS), name, "cobra")
+        plain = configured(data, max_steps=STEPS, epsilon=0.0)
+        jobs[f"{name}-plain"] = partial(train_and_measure, plain, f"{name}-plain", NO_ATTACK, health=False)
+        jobs[f"{name}-nearest"] = partial(nearest, data, f"{name}-nearest")
+    found = side_by_side(jobs)
+    _write("digits", found, started)
+
+    started, jobs = now(), {}
+    few: dict[str, Any] = {"per_kind": PER_KIND, "health": False}
+    for loss in LOSSES:
+        for category in FEW_CLASSES:
+            for seed in SEEDS:
+                config = configured(digit(category), seed=seed, loss=loss, max_steps=STEPS)
+                shared = seed == 0 and loss == "cobra+cls"  # trained above
+                name = f"digits-{category}" if shared else f"digits-{category}-{loss}-{seed}"
+                jobs[f"{loss}-{category}-{seed}"] = partial(train_and_measure, config, name, loss, **few)
+    _write("digits-losses", side_by_side(jobs), started)
+
+    started = now()
+    jobs = {"long": partial(long_attack, digit(FEW_CLASSES[0]), f"digits-{FEW_CLASSES[0]}")}
+    jobs |= {
+        f"{text}-{category}": partial(rescored, digit(category), f"digits-{category}", text, few=PER_KIND // 4)
+        for category in FEW_CLASSES
+        for text in SCORES
+    }
+    _write("digits-scores", side_by_side(jobs), started, benchmarks=speeds(f"digits-{FEW_CLASSES[0]}"))
+
+
+def _write(name: str, found: dict[str, Measured], started: Any, *, task: str = "digits", benchmarks: Any = ()) -> None:
+    rows: list[Row] = list(dict.fromkeys(row for job in found.values() for row in job.rows))
+    details = {job: measured.details for job, measured in found.items()}
+    command = f"python tools/evidence.py {task}"
+    write(name, rows, command=command, started=started, details=details, benchmarks=benchmarks)
+
+
+def with_score(data: DataConfig, name: str, text: str) -> Path:
+    """A checkpoint with the same weights and another score: its memory is filled anew."""
+    folder = RUNS / f"{name}-{text.replace(' ', '-')}" / CHECKPOINT
+    if not (folder / "config.json").exists():
+        loaded = load_checkpoint(RUNS / name / CHECKPOINT)
+        old = loaded.detector
+        assert isinstance(old, Cobra)
+        detector = Cobra(dataclasses.replace(old.config, num_axes=0, **SCORES[text]))
+        memory = ("axes", "projection_weights", "logit_weights")
+        kept = {key: value for key, value in old.state_dict().items() if key not in memory}
+        detector.load_state_dict(kept, strict=False)
+        dataset = ImageDataset(load_split(data, seed=0).train, old.image_size)
+        images = torch.stack([dataset[i]["image"] for i in range(len(dataset))]).float() / 255
+        save_checkpoint(folder, detector.remember(images.split(64)), info=loaded.info)
+    return folder
+
+
+def rescored(data: DataConfig, name: str, text: str, *, few: int) -> Measured:
+    """The same weights with another score, attacked through that score."""
+    found = measured(
+        with_score(data, name, text),
+        data,
+        seed=0,
+        part="final",
+        epsilons=(EPSILON,),
+        suite=PGD20,
+        recipe=text,
+        per_kind=few,
+        health=False,
+    )
+    return found._replace(rows=select(found.rows, detector="cobra"))
+
+
+def long_attack(data: DataConfig, name: str) -> Measured:
+    """A hundred steps through the published score with ten views, on forty images: half of them normal at most."""
+    suite = Suite(attacks=("pgd", "adaptive-pgd"), steps=20, strong_steps=100, restarts=1)
+    found = measured(
+        with_score(data, name, PUBLISHED),
+        data,
+        seed=0,
+        part="final",
+        epsilons=(EPSILON,),
+        suite=suite,
+        recipe=f"{PUBLISHED}, 40 images",
+        per_kind=3,
+        health=False,
+    )
+    return found._replace(rows=select(found.rows, detector="cobra"))
+
+
+def speeds(name: str) -> list[BenchmarkRow]:
+    """Scores per second of the published reading and of each lighter one, in turn, on one batch."""
+    images = torch.rand(64, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    data = digit(name.split("-")[1])
+    detectors = {text: load_checkpoint(with_score(data, name, text)).detector for text in SCORES}
+    seconds: dict[str, list[float]] = {text: [] for text in SCORES}
+    for _ in range(7):
+        for text, detector in detectors.items():
+            began = time.perf_counter()
+            with torch.no_grad():
+                detector(images)
+            seconds[text].append(time.perf_counter() - began)
+    rate = {text: len(images) / median(values[1:]) for text, values in seconds.items()}
+    return [
+        BenchmarkRow(
+            claim=f"cobra score: {text} against the published one",
+            baseline=rate[PUBLISHED],
+            ours=rate[text],
+            unit="images/s",
+            ratio=rate[text] / rate[PUBLISHED],
+        )
+        for text in SCORES
+        if text != PUBLISHED
+    ]
+
+
+def elpv() -> None:
+    """COBRA, the same without attacks, and contrastive learning without opposite pairs, on the data of PatchGuard."""
+    started, data = now(), DataConfig(data="elpv", category="mono")
+    variants: dict[str, dict[str, Any]] = {"cobra": {}, NO_ATTACK: {"epsilon": 0.0}, "cl": {"loss": "cl"}}
+    configs = {recipe: configured(data, max_steps=ELPV_STEPS, **options) for recipe, options in variants.items()}
+    names = {recipe: f"elpv-{recipe.replace(' ', '-')}" for recipe in configs}
+    side_by_side({names[recipe]: partial(_train, config, names[recipe]) for recipe, config in configs.items()})
+    suite = Suite(attacks=("pgd", "ensemble"), steps=10, strong_steps=20, restarts=2)
+    jobs: dict[str, Callable[[], Measured]] = {}
+    for recipe, name in names.items():
+        checkpoint, other = (RUNS / run / CHECKPOINT for run in (name, names["cobra" if recipe == "cl" else "cl"]))
+        options: dict[str, Any] = {"seed": 0, "part": "final", "epsilons": (2 / 255,), "suite": suite, "other": other}
+        jobs[name] = partial(measured, checkpoint, data, recipe=recipe, health=recipe == "cobra", **options)
+    found = side_by_side(jobs)
+    _write("elpv-cobra", _without_baseline(found), started, task="elpv-cobra")
+
+
+def mtd() -> None:
+    """COBRA on magnetic tiles, one seed: it has no maps."""
+    started, data = now(), DataConfig(data="mtd")
+    checkpoint = trained(configured(data, max_steps=MTD_STEPS), "mtd-cobra")
+    suite = Suite(attacks=("pgd", "adaptive-pgd"), steps=10, strong_steps=20, restarts=1)
+    radii = (1 / 255, 2 / 255, 4 / 255)
+    found = measured(checkpoint, data, seed=0, part="final", epsilons=radii, suite=suite, recipe="cobra")
+    _write("mtd-cobra", _without_baseline({"cobra": found}), started, task="mtd-cobra")
+
+
+def _train(config: FitConfig, name: str) -> Measured:
+    trained(config, name)
+    return Measured([], {})
+
+
+def _without_baseline(found: dict[str, Measured]) -> dict[str, Measured]:
+    """Without the rows that the table of PatchGuard holds already."""
+    return {name: job._replace(rows=select(job.rows, detector="cobra")) for name, job in found.items()}
+
+
+TASKS: dict[str, Callable[[], None]] = {"digits": digits, "elpv-cobra": elpv, "mtd-cobra": mtd}

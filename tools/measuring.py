@@ -1,0 +1,157 @@
+"""What evidence tasks share: trainings that are not done twice, evaluations, processes side by side, results files."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from robustad._memory import keep_freed_memory
+from robustad.data import ImageDataset, Sample
+from robustad.detectors import Brightness, load_checkpoint
+from robustad.evaluation import BenchmarkRow, Results, Row, Suite, evaluate, kind_rows
+from robustad.evaluation.figures import Subject, evaluation_details, evaluation_rows
+from robustad.evaluation.store import Store
+from robustad.workflows._data import DataConfig, fingerprint, load_split, thinned
+from robustad.workflows._health import examine
+from robustad.workflows.fit import CHECKPOINT, FitConfig, fit
+
+RUNS, RESULTS = Path("runs/evidence"), Path("results")
+
+
+class Measured(NamedTuple):
+    """What was found out about one detector.
+
+    Attributes:
+        rows: The figures.
+        details: What the rows do not say.
+    """
+
+    rows: list[Row]
+    details: dict[str, Any]
+
+
+def trained(config: FitConfig, name: str) -> Path:
+    """Checkpoint of a training; an interrupted one goes on, a finished one is used."""
+    run = RUNS / name
+    if not (run / CHECKPOINT / "config.json").exists():
+        print(f"training {name}", file=sys.stderr)
+        fit(config, run, resume=(run / "resume.pt").exists())
+    return run / CHECKPOINT
+
+
+def measured(
+    checkpoint: Path | None,
+    data: DataConfig,
+    *,
+    seed: int,
+    part: str,
+    epsilons: Sequence[float],
+    suite: Suite,
+    recipe: str,
+    other: Path | None = None,
+    per_kind: int | None = None,
+    health: bool = True,
+) -> Measured:
+    """One detector on one half of a test set; without a checkpoint, the brightness baseline.
+
+    Args:
+        checkpoint: The detector.
+        data: Data set and category.
+        seed: Seed of the training, which decides which normal images it never saw.
+        part: Half of the test set.
+        epsilons: Radii.
+        suite: Attacks.
+        recipe: How the rows call it.
+        other: Another detector, for ``transfer``.
+        per_kind: Anomalies of each kind, at most; all normal images are taken.
+        health: Whether health checks are run.
+    """
+    detector: Any = (
+        Brightness(Brightness.config_class()) if checkpoint is None else load_checkpoint(checkpoint).detector
+    )
+    samples = load_split(data, part=part, seed=seed).test  # type: ignore[arg-type]
+    samples = samples if per_kind is None else few_anomalies(samples, per_kind)
+    names = [str(folder) for folder in (checkpoint, other) if folder]
+    store = Store(RUNS / "pieces", context=f"{names} {fingerprint(samples)} {part}")
+    dataset = ImageDataset(samples, detector.image_size, cache_dir=RUNS / "cache")
+    evaluation = evaluate(
+        detector,
+        dataset,
+        suite,
+        epsilons=epsilons,
+        seed=seed,
+        other=load_checkpoint(other).detector if other else None,
+        store=store,
+    )
+    examined = checkpoint is not None and health
+    verdicts = (
+        examine(detector, dataset, epsilon=epsilons[len(epsilons) // 2], seed=seed, store=store) if examined else []
+    )
+    subject = Subject(detector=detector.name, recipe=recipe, data=data.label, split=part, seed=seed)
+    info = load_checkpoint(checkpoint).info if checkpoint else {}
+    details = {
+        **evaluation_details(evaluation),
+        "training": {k: info[k] for k in ("steps", "seconds") if k in info},
+        "health": [verdict._asdict() for verdict in verdicts],
+    }
+    return Measured(evaluation_rows(evaluation, subject) + kind_rows(evaluation, subject), details)
+
+
+def few_anomalies(samples: Sequence[Sample], per_kind: int) -> list[Sample]:
+    """All normal samples, and at most so many of each kind of anomaly."""
+    chosen = [sample for sample in samples if not sample.label]
+    for kind in sorted({sample.kind for sample in samples if sample.label}):
+        chosen += thinned([sample for sample in samples if sample.label and sample.kind == kind], per_kind)
+    return chosen
+
+
+def side_by_side(jobs: dict[str, Callable[[], Measured]]) -> dict[str, Measured]:
+    """Results of jobs, by name, from as many processes of one thread each as there are cores.
+
+    Small networks gain little from a second thread, and single-threaded results are the same on any number of cores.
+    """
+    found: dict[str, Measured] = {}
+    started, count = time.monotonic(), os.cpu_count() or 1
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(count, mp_context=context, initializer=_single_thread) as pool:
+        futures = {name: pool.submit(job) for name, job in jobs.items()}
+        for name, future in futures.items():
+            found[name] = future.result()
+            spent = time.monotonic() - started
+            left = spent / len(found) * (len(jobs) - len(found)) / 60
+            print(f"{len(found)} of {len(jobs)}: {name}; about {left:.0f} min left", file=sys.stderr, flush=True)
+    return found
+
+
+def _single_thread() -> None:
+    torch.set_num_threads(1)
+    keep_freed_memory()
+
+
+def write(
+    name: str,
+    rows: Sequence[Row],
+    *,
+    command: str,
+    started: datetime,
+    details: dict[str, Any],
+    benchmarks: Sequence[BenchmarkRow] = (),
+) -> None:
+    """Write ``results/NAME.json``."""
+    results = Results.of_run(name, rows, command=command, started=started, details=details, benchmarks=benchmarks)
+    results.write(RESULTS / f"{name}.json")
+    print(f"wrote {RESULTS / name}.json", file=sys.stderr)
+
+
+def now() -> datetime:
+    """The moment, with time zone."""
+    return datetime.now(UTC)

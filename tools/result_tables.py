@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from robustad.evaluation import BenchmarkRow, Results, Row, aggregate_seeds, select
+from robustad.reporting import figure_text
 
 LABELS = {"brightness": "mean brightness", "patchcore": "PatchCore", "nearest": "nearest normal image, in pixels"}
 """Detectors by the name that readers see; others are named with their recipe."""
@@ -138,18 +139,6 @@ def markdown(head: Iterable[str], body: Iterable[Iterable[str]]) -> str:
     return "\n".join([text[0], "|" + " --- |" * len(lines[0]), *text[1:]])
 
 
-def number(row: Row) -> str:
-    """A figure: one seed with its interval, several with their mean and range."""
-    if row.number is None:
-        return f"undefined: {row.reason}"
-    values = [value for value in row.values or () if value is not None]
-    if len(values) > 1:
-        return f"{row.number:.3f} ({min(values):.3f} to {max(values):.3f})"
-    if row.interval is not None:
-        return f"{row.number:.3f} [{row.interval[0]:.3f}, {row.interval[1]:.3f}]"
-    return f"{row.number:.3f}"
-
-
 def _read(path: Path) -> Results | None:
     return Results.read(path) if path.is_file() else None
 
@@ -177,7 +166,7 @@ def _cell(rows: list[Row], over: str = "") -> str:
         return f"{sum(values) / len(values):.3f} ({min(values):.3f} to {max(values):.3f})"
     if len(rows) > 1:
         raise ValueError(f"a cell of a table has {len(rows)} figures: {rows[0]} and {rows[1]}")
-    return number(rows[0]) if rows else BLANK
+    return figure_text(rows[0]) if rows else BLANK
 
 
 def _label(key: dict[str, Any], line: str) -> str:

@@ -4,8 +4,8 @@ import struct
 
 import pytest
 
-from robustad.data import load_multiclass
-from robustad.workflows._data import DataConfig, load_split
+from robustad.data import Sample, load_multiclass
+from robustad.workflows._data import DataConfig, load_split, thinned
 
 
 def write_mnist(root):
@@ -49,3 +49,19 @@ def test_each_dataset_is_fetched(monkeypatch):
 def test_what_does_not_fit_together_is_an_error(options, message):
     with pytest.raises(ValueError, match=message):
         DataConfig(**options)
+
+
+@pytest.mark.parametrize(
+    ("normals", "anomalies", "limit", "wanted"),
+    [
+        (16, 784, 60, (15, 45)),
+        (100, 100, 60, (30, 30)),
+        (150, 50, 80, (60, 20)),
+        (3, 900, 60, (3, 45)),
+        (9, 9, 5, (2, 2)),
+    ],
+)
+def test_thinned_keeps_proportions_and_a_quarter_of_each_class(tmp_path, normals, anomalies, limit, wanted):
+    samples = [Sample(tmp_path, label, None, None, "", "") for label in [False] * normals + [True] * anomalies]
+    kept = thinned(samples, limit)
+    assert (sum(not s.label for s in kept), sum(s.label for s in kept)) == wanted and len(kept) <= limit

@@ -22,6 +22,7 @@ VERBS: dict[str, Verb] = {
     "demo": Verb("robustad.cli.demo", "train, attack and report on real images that come along, in a few minutes"),
     "fit": Verb("robustad.cli.fit", "train a detector on normal images (alias: train)"),
     "test": Verb("robustad.cli.test", "measure a detector, clean and under attack, and write a report"),
+    "benchmark": Verb("robustad.cli.benchmark", "train and test many detectors on many data sets, and rank them"),
     "predict": Verb("robustad.cli.predict", "score files and folders: a table, and overlays"),
     "visualize": Verb("robustad.cli.visualize", "draw image, map, attacked twin and its map for chosen images"),
     "masks": Verb("robustad.cli.masks", "find foreground masks for training images"),

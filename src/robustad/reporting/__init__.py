@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from robustad.reporting.examples import pick_examples
 from robustad.reporting.html import data_uri, render, write_report
+from robustad.reporting.leaderboard import Board, boards, figure_text, leaderboard_html, leaderboard_markdown
 from robustad.reporting.report import (
     METRICS,
     Example,
@@ -20,6 +21,7 @@ from robustad.reporting.report import (
 
 __all__ = [
     "METRICS",
+    "Board",
     "Example",
     "ExampleGroup",
     "Headline",
@@ -28,8 +30,12 @@ __all__ = [
     "MetricTable",
     "Report",
     "ReportFigure",
+    "boards",
     "data_uri",
+    "figure_text",
     "format_epsilon",
+    "leaderboard_html",
+    "leaderboard_markdown",
     "metric_table",
     "pick_examples",
     "render",

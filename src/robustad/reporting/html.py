@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from robustad import __version__
 from robustad.files import write_text
-from robustad.reporting.report import Headline, Report, format_epsilon
+from robustad.reporting.report import Headline, Report, format_epsilon, spread_text
 
 _LABELS = {
     "image_AUROC": "Image AUROC",
@@ -38,7 +38,7 @@ def render(report: Report) -> str:
     Raises:
         ValueError: If a picture is neither PNG nor JPEG nor SVG.
     """
-    template = _environment().get_template("report.html.j2")
+    template = environment().get_template("report.html.j2")
     return template.render(report=report, headline=report.headline, reading=_reading(report), version=__version__)
 
 
@@ -79,7 +79,8 @@ def data_uri(data: bytes) -> str:
 
 
 @cache
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Where the templates of all pages come from, with the filters that they share."""
     environment = Environment(
         loader=PackageLoader("robustad.reporting", "templates"),
         autoescape=True,
@@ -94,6 +95,7 @@ def _environment() -> Environment:
         figure=_figure,
         label=lambda name: _LABELS.get(name, name),
         norm=lambda name: _NORMS.get(name, name),
+        spread=spread_text,
     )
     return environment
 

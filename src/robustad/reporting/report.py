@@ -228,6 +228,14 @@ def metric_table(
     return MetricTable(caption=caption, rows=tuple(sorted(lines, key=lambda line: line.baseline)), note=note)
 
 
+def spread_text(row: Row) -> str:
+    """Range over seeds, or the interval of a single one."""
+    values = [value for value in row.values or () if value is not None]
+    if len(values) > 1:
+        return f"({min(values):.3f} to {max(values):.3f})"
+    return "" if row.interval is None else f"[{row.interval[0]:.3f}, {row.interval[1]:.3f}]"
+
+
 def format_epsilon(epsilon: float) -> str:
     """A radius as people write it: ``8/255`` where it is a whole number of grey levels, else decimal."""
     levels = 255 * epsilon

@@ -126,12 +126,17 @@ def fingerprint(samples: Sequence[Sample]) -> str:
 
 
 def thinned(samples: Sequence[Sample], limit: int | None) -> list[Sample]:
-    """At most ``limit`` samples, evenly out of both classes, in their order; each class keeps at least one."""
+    """At most ``limit`` samples, evenly out of both classes, in their order.
+
+    Classes keep their proportion, but neither falls below a quarter of ``limit`` while it has that many: a figure from
+    a single normal image says nothing.
+    """
     if limit is None or len(samples) <= limit:
         return list(samples)
     chosen: set[int] = set()
     for label in (False, True):
         members = [index for index, sample in enumerate(samples) if sample.label == label]
-        count = min(max(1, round(limit * len(members) / len(samples))), limit - 1, len(members))
+        least = max(1, limit // 4)
+        count = min(max(least, min(round(limit * len(members) / len(samples)), limit - least)), len(members))
         chosen |= {members[round(i * (len(members) - 1) / max(1, count - 1))] for i in range(count)}
     return [samples[index] for index in sorted(chosen)]

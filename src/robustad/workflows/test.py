@@ -55,7 +55,7 @@ class TestConfig:
         restarts: Runs of the strong attacks; further ones start at random.
         targets: Who is attacked: ``both``, ``anomalous`` (hide a defect) or ``normal`` (stop the line).
         part: Half of the test set: ``all``, ``dev`` (to make choices on) or ``final`` (to publish).
-        max_images: Test at most so many images, of both classes in proportion.
+        max_images: Test at most so many images, of both classes in proportion, neither below a quarter.
         seed: Seed of random starts and health checks.
         batch_size: Images per pass.
         transfer: Checkpoint of another detector; its adversarial images are tried on this one, too.
@@ -200,7 +200,7 @@ def _write(findings: Findings, config: TestConfig, folder: Path, train: list[Sam
     loaded = findings.checkpoint
     details: dict[str, Any] = evaluation_details(findings.evaluation) | {
         "checkpoint": _digest(loaded),
-        "config": {name: str(value) if isinstance(value, Path) else value for name, value in asdict(config).items()},
+        "config": settings(config),
         "data": findings.data.to_dict(),
         "training_images_unchanged": _unchanged(loaded, findings.data, train),
         "health": [verdict._asdict() for verdict in findings.verdicts],
@@ -216,6 +216,11 @@ def _write(findings: Findings, config: TestConfig, folder: Path, train: list[Sam
     results.write(folder / RESULTS)
     store.clear()
     return TestResult(report=folder / REPORT, results=folder / RESULTS, rows=findings.rows, verdicts=findings.verdicts)
+
+
+def settings(config: TestConfig) -> dict[str, Any]:
+    """The options of a test as a results file holds them."""
+    return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(config).items()}
 
 
 def _load(checkpoint: str | Path, config: TestConfig) -> Checkpoint:

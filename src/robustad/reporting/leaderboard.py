@@ -1,0 +1,184 @@
+"""Detectors ranked side by side, data set by data set: as Markdown and as one HTML page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from robustad import __version__
+from robustad.evaluation import BASELINE, EXACT, Row, aggregate_seeds, select
+from robustad.reporting.html import environment
+from robustad.reporting.report import format_epsilon, spread_text
+
+_MAP_METRICS = {"AUPRO": "AUPRO", "pixel_AUROC": "pixel AUROC"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A figure that detectors are compared by.
+
+    Attributes:
+        title: What stands above it.
+        metric: Its metric.
+        attack: Its attack; ``none`` = clean images.
+        epsilon: Its radius.
+    """
+
+    title: str
+    metric: str
+    attack: str
+    epsilon: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """One detector on one data set.
+
+    Attributes:
+        name: The detector.
+        figures: Its figures by column title, over all seeds; what was not measured is missing.
+        baseline: Whether it is the trivial baseline.
+        reports: Where the report of each seed lies, relative to the page.
+        failed_checks: Names of the health checks that failed, by seed.
+    """
+
+    name: str
+    figures: Mapping[str, Row]
+    baseline: bool = False
+    reports: Mapping[int, str] = field(default_factory=dict)
+    failed_checks: Mapping[int, Sequence[str]] = field(default_factory=dict)
+
+    @property
+    def doubts(self) -> str:
+        """Which checks failed for which seed; empty = none."""
+        return "; ".join(f"seed {seed}: {', '.join(names)}" for seed, names in self.failed_checks.items() if names)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Board:
+    """All detectors on one data set, the best under attack first, the trivial baseline last.
+
+    Attributes:
+        data: The data set.
+        columns: What is compared.
+        ranked_by: Title of the column that decides the order.
+        standings: The detectors.
+    """
+
+    data: str
+    columns: tuple[Column, ...]
+    ranked_by: str
+    standings: tuple[Standing, ...]
+
+
+def boards(
+    rows: Iterable[Row],
+    *,
+    reports: Mapping[tuple[str, str], Mapping[int, str]] | None = None,
+    failed_checks: Mapping[tuple[str, str], Mapping[int, Sequence[str]]] | None = None,
+) -> list[Board]:
+    """Rank detectors, data set by data set.
+
+    Args:
+        rows: Figures of single seeds; ``detector`` is the name that is shown.
+        reports: By data set and detector: where the report of each seed lies.
+        failed_checks: By data set and detector: health checks that failed, by seed.
+    """
+    pooled = select(rows, against=None)
+    result = []
+    for data in dict.fromkeys(row.data for row in pooled):
+        own = select(pooled, data=data)
+        columns = tuple(_columns(own))
+        first = _deciding(columns).title
+        standings = []
+        for name in dict.fromkeys(row.detector for row in own):
+            key, figures = (data, name), _figures(select(own, detector=name), columns)
+            standings.append(
+                Standing(
+                    name="mean brightness" if name == BASELINE else name,
+                    figures=figures,
+                    baseline=name == BASELINE,
+                    reports=(reports or {}).get(key, {}),
+                    failed_checks=(failed_checks or {}).get(key, {}),
+                )
+            )
+        standings.sort(key=lambda s: (s.baseline, -_value(s, first)))
+        result.append(Board(data=data, columns=columns, ranked_by=first, standings=tuple(standings)))
+    return result
+
+
+def leaderboard_markdown(found: Iterable[Board]) -> str:
+    """The leaderboard as Markdown, a table for each data set."""
+    parts = ["# Leaderboard"]
+    for board in found:
+        lines = [["detector", *(column.title for column in board.columns), "health checks"]]
+        for standing in board.standings:
+            cells = [figure_text(standing.figures.get(column.title)) for column in board.columns]
+            checks = "–" if standing.baseline or not standing.failed_checks else standing.doubts or "all passed"
+            lines.append([standing.name, *cells, checks])
+        text = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
+        table = "\n".join([text[0], "|" + " --- |" * len(lines[0]), *text[1:]])
+        parts += [f"## {board.data}", table, f"Ranked by {board.ranked_by}."]
+    return "\n\n".join(parts) + "\n"
+
+
+def leaderboard_html(
+    found: Sequence[Board], *, created: str = "", command: str = "", failed: Mapping[str, str] | None = None
+) -> str:
+    """The leaderboard as one HTML page that needs nothing else.
+
+    Args:
+        found: See `boards`.
+        created: When it was made.
+        command: What makes it again.
+        failed: What could not be measured, and why.
+    """
+    template = environment().get_template("leaderboard.html.j2")
+    return template.render(boards=found, created=created, command=command, failed=failed or {}, version=__version__)
+
+
+def figure_text(row: Row | None) -> str:
+    """A figure: one seed with its interval, several with their mean and range, a dash where there is none."""
+    if row is None:
+        return "–"
+    if row.number is None:
+        return f"undefined: {row.reason}"
+    about = spread_text(row)
+    return f"{row.number:.3f} {about}" if about else f"{row.number:.3f}"
+
+
+def _columns(rows: Sequence[Row]) -> Iterable[Column]:
+    cells = sorted({(row.epsilon, row.attack) for row in rows if row.attack != EXACT})
+    for epsilon, attack in cells:
+        about = "clean" if attack == "none" else f"{attack}, {format_epsilon(epsilon)}"
+        if attack != "map-pgd":
+            yield Column(title=about, metric="image_AUROC", attack=attack, epsilon=epsilon)
+        if attack in ("none", "map-pgd"):
+            for metric, title in _MAP_METRICS.items():
+                if any(row.value is not None for row in select(rows, metric=metric)):
+                    yield Column(title=f"{title}, {about}", metric=metric, attack=attack, epsilon=epsilon)
+
+
+def _deciding(columns: Sequence[Column]) -> Column:
+    """The worst case at the middle radius; else the attack there that is named last; else clean."""
+    attacked = [column for column in columns if column.attack != "none" and column.metric == "image_AUROC"]
+    if not attacked:
+        return columns[0]
+    radii = sorted({column.epsilon for column in attacked})
+    here = [column for column in attacked if column.epsilon == radii[(len(radii) - 1) // 2]]
+    return next((column for column in here if column.attack == "ensemble"), here[-1])
+
+
+def _figures(rows: Sequence[Row], columns: Sequence[Column]) -> dict[str, Row]:
+    found = {}
+    for column in columns:
+        attacks = [column.attack, EXACT] if column.attack != "none" else ["none"]
+        own = select(rows, metric=column.metric, epsilon=column.epsilon, attack=attacks)
+        if own:
+            found[column.title] = own[0] if len(own) == 1 else aggregate_seeds(own)[0]
+    return found
+
+
+def _value(standing: Standing, title: str) -> float:
+    row = standing.figures.get(title)
+    return -1.0 if row is None or row.number is None else row.number

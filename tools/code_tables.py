@@ -93,7 +93,8 @@ def attacks() -> str:
     rows = []
     for name, build in SUITE.items():
         runs = build(Suite())
-        effort = f"{runs[0].steps} steps, {runs[0].attack.restarts} run(s), keeps the {runs[0].attack.keep} iterate"
+        attack = runs[0].attack
+        effort = f"{attack.effort}, {attack.restarts} run(s), keeps the {attack.keep} iterate"
         rows.append([f"`{name}`", ", ".join(run.goal for run in runs), effort])
     return markdown(["`--attacks`", "goals", "effort (default)"], rows)
 

@@ -5,7 +5,6 @@ from torch import nn
 
 from robustad.evaluation import check_health
 from robustad.evaluation.health import CHECKS
-from robustad.evaluation.random_search import RandomSearch
 
 EPSILON = 15 / 255
 
@@ -150,19 +149,3 @@ def test_progress_names_each_check():
     names = []
     verdicts(smooth, on_check=names.append)
     assert names == list(CHECKS)
-
-
-def test_random_search_stays_in_the_ball_and_improves():
-    images, _, _ = made_batch(6)
-    found, values = RandomSearch(queries=60)(smooth, images, epsilon=EPSILON)
-    assert (found - images).abs().max() <= EPSILON + 1e-6 and found.min() >= 0 and found.max() <= 1
-    torch.testing.assert_close(smooth(found), values)
-    assert (values > smooth(images)).all()
-    again, _ = RandomSearch(queries=60)(smooth, images, epsilon=EPSILON)
-    assert torch.equal(found, again)
-    assert (RandomSearch(queries=5)(smooth, images, epsilon=EPSILON)[1] <= values).all()
-
-
-def test_random_search_refuses_nonsense():
-    with pytest.raises(ValueError, match="`queries`"):
-        RandomSearch(queries=1)

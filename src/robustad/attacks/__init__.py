@@ -1,22 +1,38 @@
 """Attacks: each maximises an objective in a ball around the images, under one contract (`Attack`)."""
 
+from robustad.attacks.apgd import APGD
 from robustad.attacks.base import Attack, Objective, value_and_grad
+from robustad.attacks.estimated import EstimatedPGD
+from robustad.attacks.momentum import MomentumPGD
 from robustad.attacks.objectives import ImageObjective, MapObjective, PublishedObjective, ScoreObjective
-from robustad.attacks.pgd import PGD
+from robustad.attacks.pgd import FGSM, PGD
 from robustad.attacks.projections import NORMS, Ball
+from robustad.attacks.square import Square
 
-ATTACKS: dict[str, type[Attack]] = {"pgd": PGD}
+ATTACKS: dict[str, type[Attack]] = {
+    "fgsm": FGSM,
+    "pgd": PGD,
+    "momentum-pgd": MomentumPGD,
+    "apgd": APGD,
+    "square": Square,
+    "estimated-pgd": EstimatedPGD,
+}
 
 __all__ = [
+    "APGD",
     "ATTACKS",
+    "FGSM",
     "NORMS",
     "PGD",
     "Attack",
     "Ball",
+    "EstimatedPGD",
     "ImageObjective",
     "MapObjective",
+    "MomentumPGD",
     "Objective",
     "PublishedObjective",
     "ScoreObjective",
+    "Square",
     "value_and_grad",
 ]

@@ -6,7 +6,7 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
@@ -48,6 +48,9 @@ class Attack(ABC):
         keep: ``best`` iterate by the objective's own value, or the ``last`` one (published protocol).
     """
 
+    uses_gradient: ClassVar[bool] = True
+    """Whether the objective has to be differentiable."""
+
     norm: str = "linf"
     restarts: int = 1
     keep: str = "best"
@@ -56,6 +59,16 @@ class Attack(ABC):
         check_choice("norm", self.norm, NORMS)
         check_choice("keep", self.keep, ("best", "last"))
         check_at_least("restarts", self.restarts, 1)
+
+    @property
+    @abstractmethod
+    def passes(self) -> int:
+        """Times that each image goes through the network in one run; a pass with its gradient counts once."""
+
+    @property
+    def effort(self) -> str:
+        """What one run costs, in the words of the field."""
+        return f"{getattr(self, 'steps', self.passes)} steps"
 
     @final
     def __call__(
@@ -111,6 +124,12 @@ def value_and_grad(objective: Objective, images: Tensor) -> tuple[Tensor, Tensor
         # sum, not mean: keeps the gradients of the images independent of each other
         (gradient,) = torch.autograd.grad(values.sum(), x)
     return values.detach(), gradient
+
+
+def image_generators(noise: Tensor) -> list[torch.Generator]:
+    """A source of random numbers for each image, which depends on its own noise and on nothing else of the batch."""
+    fields = (field.detach().cpu().to(torch.float32).numpy().tobytes() for field in noise)
+    return [torch_generator(zlib.crc32(field), "image") for field in fields]
 
 
 def _image_noise(images: Tensor, key: int, restart: int) -> Tensor:

@@ -39,6 +39,11 @@ class PGD(Attack):
         """PatchGuard's evaluation attack: no random start, last iterate, one run."""
         return cls(steps=steps, keep="last")
 
+    @property
+    def passes(self) -> int:
+        """See `Attack.passes`."""
+        return self.steps + 1
+
     def run(self, objective: Objective, clean: Tensor, ball: Ball, noise: Tensor, best: Best, restart: int) -> Tensor:
         """See `Attack.run`."""
         share = 2.5 / self.steps if self.rel_stepsize is None else self.rel_stepsize
@@ -50,3 +55,11 @@ class PGD(Attack):
             x = ball.clip(x + share * ball.epsilon * ball.direction(gradient))
         best.update(x, self._values(objective, x))
         return x
+
+
+@dataclass(frozen=True, kw_only=True)
+class FGSM(PGD):
+    """One step to the edge of the ball (Goodfellow et al., ICLR 2015): the weakest gradient attack, for comparison."""
+
+    steps: int = 1
+    rel_stepsize: float | None = 1.0

@@ -43,6 +43,7 @@ def build(words: Sequence[str] = ()) -> Parser:
     add("--steps", type=int, default=None, help=f"steps of published-pgd and pgd; default: {default.steps}")
     add("--strong-steps", type=int, default=None, help=f"steps of all other attacks; default: {default.strong_steps}")
     add("--restarts", type=int, default=None, help=f"runs of the strong attacks; default: {default.restarts}")
+    add("--queries", type=int, default=None, help=f"queries of square; default: {default.queries}")
     add("--max-images", type=int, default=None, help="test at most so many images")
     add("--seed", type=int, default=None, help=f"of random starts; default: {default.seed}")
     add("--batch-size", type=int, default=None, help=f"images per pass; default: {default.batch_size}")
@@ -57,7 +58,18 @@ def run(arguments: Any) -> int:
     from robustad.workflows.test import TestConfig, console_table, test
 
     # what is not given is left to the dataclass, which knows the defaults
-    names = ("targets", "part", "steps", "strong_steps", "restarts", "max_images", "seed", "batch_size", "device")
+    names = (
+        "targets",
+        "part",
+        "steps",
+        "strong_steps",
+        "restarts",
+        "queries",
+        "max_images",
+        "seed",
+        "batch_size",
+        "device",
+    )
     options = {name: arguments[name] for name in names if arguments[name] is not None}
     options |= {name: tuple(arguments[name]) for name in ("attacks", "epsilons") if arguments[name] is not None}
     if arguments.transfer:

@@ -13,7 +13,18 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from robustad._checks import check_at_least, check_choice
-from robustad.attacks import PGD, Attack, MapObjective, Objective, PublishedObjective, ScoreObjective
+from robustad.attacks import (
+    APGD,
+    FGSM,
+    PGD,
+    Attack,
+    MapObjective,
+    MomentumPGD,
+    Objective,
+    PublishedObjective,
+    ScoreObjective,
+    Square,
+)
 from robustad.evaluation.rows import TARGETS
 from robustad.evaluation.witness import Witness
 
@@ -110,17 +121,17 @@ class Run:
     @property
     def label(self) -> str:
         """Short description, e.g. ``lse, 20 steps x 2``."""
-        return f"{self.goal}, {self.steps} steps x {self.attack.restarts}"
+        return f"{self.goal}, {self.attack.effort} x {self.attack.restarts}"
 
     @property
     def steps(self) -> int:
-        """Gradient steps of one run."""
-        return int(getattr(self.attack, "steps", 1))
+        """Gradient steps of one run, or queries where no gradient is used."""
+        return int(getattr(self.attack, "steps", self.attack.passes))
 
     @property
     def cost(self) -> int:
         """Passes through the network per image."""
-        return (self.steps + 1) * self.attack.restarts
+        return self.attack.passes * self.attack.restarts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +164,7 @@ class Suite:
         steps: Steps of ``published-pgd`` and ``pgd``.
         strong_steps: Steps of all others, and of every member of ``ensemble``.
         restarts: Runs of the same; further ones start at random.
+        queries: Queries of ``square``.
     """
 
     attacks: tuple[str, ...] | None = None
@@ -160,12 +172,13 @@ class Suite:
     steps: int = 10
     strong_steps: int = 20
     restarts: int = 2
+    queries: int = 1000
 
     def __post_init__(self) -> None:
         for name in self.attacks or ():
             check_choice("attacks", name, SUITE)
         check_choice("targets", self.targets, TARGETS)
-        for name in ("steps", "strong_steps", "restarts"):
+        for name in ("steps", "strong_steps", "restarts", "queries"):
             check_at_least(name, getattr(self, name), 1)
 
     def plans(self, detector: Any, *, has_masks: bool = True, has_other: bool = False) -> tuple[Plan, ...]:
@@ -216,14 +229,22 @@ def _strong(suite: Suite, *goals: str) -> tuple[Run, ...]:
     return tuple(Run(goal=goal, attack=attack, judged=goal not in ("map", "transfer")) for goal in goals)
 
 
+def _one(goal: str, attack: Attack) -> tuple[Run, ...]:
+    return (Run(goal=goal, attack=attack),)
+
+
 SUITE: dict[str, Callable[[Suite], tuple[Run, ...]]] = {
     "published-pgd": lambda suite: _quick(suite, "published"),
+    "fgsm": lambda suite: _one("score", FGSM()),
     "pgd": lambda suite: _quick(suite, "score"),
     "adaptive-pgd": lambda suite: _strong(suite, "score"),
+    "momentum-pgd": lambda s: _one("score", MomentumPGD(steps=s.strong_steps, restarts=s.restarts)),
+    "apgd": lambda suite: _one("score", APGD(steps=suite.strong_steps, restarts=suite.restarts)),
     "lse-pgd": lambda suite: _strong(suite, "lse"),
     "top10-pgd": lambda suite: _strong(suite, "top10"),
     "map-pgd": lambda suite: _strong(suite, "map"),
     "transfer": lambda suite: _strong(suite, "transfer"),
+    "square": lambda suite: _one("score", Square(queries=suite.queries)),
     "ensemble": lambda suite: _strong(suite, "published", "score", "lse", "top10", "transfer"),
 }
 """Attacks by name; one row each.

@@ -53,6 +53,7 @@ class TestConfig:
         steps: Steps of ``published-pgd`` and ``pgd``.
         strong_steps: Steps of all others and of the members of ``ensemble``.
         restarts: Runs of the strong attacks; further ones start at random.
+        queries: Times that ``square`` scores each image.
         targets: Who is attacked: ``both``, ``anomalous`` (hide a defect) or ``normal`` (stop the line).
         part: Half of the test set: ``all``, ``dev`` (to make choices on) or ``final`` (to publish).
         max_images: Test at most so many images, of both classes in proportion, neither below a quarter.
@@ -70,6 +71,7 @@ class TestConfig:
     steps: int = 10
     strong_steps: int = 20
     restarts: int = 2
+    queries: int = 1000
     targets: str = "both"
     part: Part = "all"
     max_images: int | None = None
@@ -97,6 +99,7 @@ class TestConfig:
             steps=self.steps,
             strong_steps=self.strong_steps,
             restarts=self.restarts,
+            queries=self.queries,
         )
 
 

@@ -200,6 +200,47 @@ def test_each_image_keeps_its_own_objective(name, norm):
 
 
 @every
+def test_only_masked_pixels_change(name, norm):
+    clean, target = images(), objective()
+    mask = torch.zeros(5, 8, 8, dtype=torch.bool)
+    mask[:, 2:6, 1:7] = True
+    attacked = make(name, norm)(target, clean, epsilon=RADIUS[norm], mask=mask)
+    changed = (attacked != clean).any(dim=1)
+    assert not (changed & ~mask).any() and changed[:, 2:6, 1:7].flatten(1).any(1).all()
+    assert (values(target, attacked) > values(target, clean)).all()
+    assert (length(attacked - clean, norm) <= RADIUS[norm] + 1e-6).all()
+    everything = make(name, norm)(target, clean, epsilon=RADIUS[norm], mask=torch.ones_like(mask))
+    assert torch.equal(everything, make(name, norm)(target, clean, epsilon=RADIUS[norm]))
+    with pytest.raises(ValueError, match=r"`mask` must be \(5, 8, 8\), got \(8, 8\)"):
+        make(name, norm)(target, clean, epsilon=RADIUS[norm], mask=mask[0])
+
+
+@every
+def test_images_that_reached_their_goal_are_left_alone_and_the_others_lose_nothing(name, norm):
+    """Goals that two images reach, in float64, where another batch size decides nothing."""
+    clean, radius, asked = images(dtype=torch.float64), RADIUS[norm], []
+    honest = objective(Toy(dtype=torch.float64))
+
+    def target(x, index):
+        asked.extend(index.tolist())
+        return honest(x, index)
+
+    attack = make(name, norm, restarts=2)
+    free = attack(target, clean, epsilon=radius)
+    start, reached = values(honest, clean), values(honest, free)
+    goals = torch.full((5,), torch.inf, dtype=torch.float64)
+    goals[1], goals[3] = ((start + reached) / 2)[[1, 3]]
+    passes = {number: asked.count(number) for number in range(5)}
+    asked.clear()
+    aimed = attack(target, clean, epsilon=radius, goals=goals)
+    now, others = values(honest, aimed), torch.tensor([0, 2, 4])
+    assert (now[[1, 3]] >= goals[[1, 3]]).all(), "a goal that was reached stays reached"
+    torch.testing.assert_close(aimed[others], free[others], rtol=0, atol=1e-12)
+    assert all(asked.count(number) < passes[number] for number in (1, 3))
+    assert all(asked.count(number) == passes[number] for number in (0, 2, 4))
+
+
+@every
 def test_errors(name, norm):
     attack, target, clean = make(name, norm), objective(), images()
     with pytest.raises(ValueError, match=r"`epsilon` must not be negative, got -0\.1"):

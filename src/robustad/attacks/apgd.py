@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from robustad._checks import check_at_least
-from robustad.attacks.base import Attack, Best, Objective, value_and_grad
-from robustad.attacks.projections import Ball
+from robustad.attacks.base import Attack, Climb
 
 _FIRST, _SHRINK, _LEAST = 0.22, 0.03, 0.06  # shares of the steps between checkpoints
 _WANTED = 0.75  # share of the steps that must have risen
@@ -44,35 +43,23 @@ class APGD(Attack):
         """See `Attack.passes`."""
         return self.steps + 1
 
-    def run(self, objective: Objective, clean: Tensor, ball: Ball, noise: Tensor, best: Best, restart: int) -> Tensor:
+    def run(self, climb: Climb, noise: Tensor, restart: int) -> Tensor:
         """See `Attack.run`."""
-        x = ball.start(noise) if self.random_start or restart > 0 else clean
-        values, gradient = value_and_grad(objective, x)
-        best.update(x, values)
-        previous, peak, peak_gradient, highest = x, x, gradient, values
-        stride = torch.full_like(values, 2 * ball.epsilon)[:, None, None, None]
-        rises, at_checkpoint, halved = torch.zeros_like(values), highest, torch.ones_like(values, dtype=torch.bool)
+        x = climb.ball.start(noise) if self.random_start or restart > 0 else climb.clean
+        state = _State(x, *climb.slope(x), climb.ball.epsilon)
         checkpoints, last = self.checkpoints(), 0
         for step in range(1, self.steps + 1):
+            state.keep(climb.narrow(*state.tensors()))
+            if len(state.x) == 0:
+                break
+            ahead = climb.ball.clip(state.x + state.stride * climb.ball.direction(state.gradient))
             share = _MOMENTUM if step > 1 else 1.0
-            ahead = ball.clip(x + stride * ball.direction(gradient))
-            previous, x = x, ball.clip(x + share * (ahead - x) + (1 - share) * (x - previous))
-            before = values
-            values, gradient = value_and_grad(objective, x)
-            best.update(x, values)
-            rises = rises + (values > before)
-            better = values > highest
-            peak, peak_gradient = _where(better, x, peak), _where(better, gradient, peak_gradient)
-            highest = torch.where(better, values, highest)
+            x = climb.ball.clip(state.x + share * (ahead - state.x) + (1 - share) * (state.x - state.previous))
+            state.move(x, *climb.slope(x))
             if step in checkpoints:
-                slow = rises < _WANTED * (step - last)
-                stuck = ~halved & (highest <= at_checkpoint)
-                halved = slow | stuck
-                stride = _where(halved, stride / 2, stride)
-                x, gradient = _where(halved, peak, x), _where(halved, peak_gradient, gradient)
-                values = torch.where(halved, highest, values)
-                rises, at_checkpoint, last = torch.zeros_like(rises), highest, step
-        return x
+                state.look_back(step - last)
+                last = step
+        return climb.ended(state.x)
 
     def checkpoints(self) -> set[int]:
         """The steps after which the step length is looked at."""
@@ -82,6 +69,43 @@ class APGD(Attack):
             gap = max(gap - _SHRINK, _LEAST)
             place += gap
         return found
+
+
+class _State:
+    """What APGD knows of each image; every field is one tensor with a row for each."""
+
+    def __init__(self, x: Tensor, values: Tensor, gradient: Tensor, epsilon: float) -> None:
+        self.x, self.previous, self.gradient, self.values = x, x, gradient, values
+        self.peak, self.peak_gradient, self.highest = x, gradient, values
+        self.stride = x.new_full((len(x), 1, 1, 1), 2 * epsilon)
+        self.rises, self.at_checkpoint = torch.zeros_like(values), values
+        self.halved = torch.ones_like(values, dtype=torch.bool)
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All of it, ``x`` first."""
+        return tuple(vars(self).values())
+
+    def keep(self, tensors: tuple[Tensor, ...]) -> None:
+        """Take back what `tensors` gave."""
+        vars(self).update(zip(vars(self), tensors, strict=True))
+
+    def move(self, x: Tensor, values: Tensor, gradient: Tensor) -> None:
+        """Go to the next iterate."""
+        self.rises = self.rises + (values > self.values)
+        better = values > self.highest
+        self.peak, self.peak_gradient = _where(better, x, self.peak), _where(better, gradient, self.peak_gradient)
+        self.highest = torch.where(better, values, self.highest)
+        self.previous, self.x, self.values, self.gradient = self.x, x, values, gradient
+
+    def look_back(self, steps: int) -> None:
+        """Halve the step of images that have not got on, and set them back to their best iterate."""
+        stuck = ~self.halved & (self.highest <= self.at_checkpoint)
+        self.halved = (self.rises < _WANTED * steps) | stuck
+        self.stride = _where(self.halved, self.stride / 2, self.stride)
+        self.x = _where(self.halved, self.peak, self.x)
+        self.gradient = _where(self.halved, self.peak_gradient, self.gradient)
+        self.values = torch.where(self.halved, self.highest, self.values)
+        self.rises, self.at_checkpoint = torch.zeros_like(self.rises), self.highest
 
 
 def _where(chosen: Tensor, one: Tensor, other: Tensor) -> Tensor:

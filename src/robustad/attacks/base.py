@@ -21,16 +21,78 @@ Objective = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass
 class Best:
-    """The best image seen so far, per image of the batch."""
+    """The best image seen so far, per image of the batch.
+
+    Attributes:
+        images: ``(N, 3, H, W)``.
+        values: ``(N,)``.
+        goals: Values ``(N,)`` from which on an image is worked on no more; None = always.
+    """
 
     images: Tensor
     values: Tensor
+    goals: Tensor | None = None
 
-    def update(self, images: Tensor, values: Tensor) -> None:
-        """Keep ``images`` where their ``values`` are higher than what is kept."""
-        better = values > self.values
-        self.values = torch.where(better, values, self.values)
-        self.images = torch.where(better[:, None, None, None], images, self.images)
+    def update(self, images: Tensor, values: Tensor, index: Tensor) -> None:
+        """Keep ``images`` where their ``values`` are higher than what is kept of the images ``index``."""
+        better = values > self.values[index]
+        chosen = index[better]
+        self.values[chosen] = values[better]
+        self.images[chosen] = images[better]
+
+    def unfinished(self, index: Tensor) -> Tensor:
+        """Which of the images ``index`` have not reached their goal: bool, as long as ``index``."""
+        if self.goals is None:
+            return torch.ones_like(index, dtype=torch.bool)
+        return self.values[index] < self.goals[index]
+
+
+class Climb:
+    """One run on the images that are still worked on: fewer and fewer, where images have goals.
+
+    Args:
+        objective: What is maximised.
+        ball: Where to search, for the whole batch.
+        best: Keeper of the best iterates.
+        index: The images of the batch that this run begins with.
+    """
+
+    def __init__(self, objective: Objective, ball: Ball, best: Best, index: Tensor) -> None:
+        self.objective, self.best, self.index = objective, best, index
+        self.ball = ball.part(index)
+        self._ends = ball.centre.clone()
+
+    @property
+    def clean(self) -> Tensor:
+        """The clean images."""
+        return self.ball.centre
+
+    def values(self, x: Tensor) -> Tensor:
+        """Values ``(n,)`` of iterates ``(n, 3, H, W)``, which are kept where they are the best so far."""
+        with torch.no_grad():
+            values = self.objective(x, self.index).detach()
+        self.best.update(x, values, self.index)
+        return values
+
+    def slope(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """`values` and their gradients ``(n, 3, H, W)``."""
+        values, gradient = value_and_grad(self.objective, x, self.index)
+        self.best.update(x, values, self.index)
+        return values, gradient
+
+    def narrow(self, x: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+        """Leave finished images alone from here on; ``x`` and whatever else is kept per image become shorter."""
+        stay = self.best.unfinished(self.index)
+        if bool(stay.all()):
+            return (x, *others)
+        self._ends[self.index[~stay]] = x[~stay]
+        self.index, self.ball = self.index[stay], self.ball.part(stay)
+        return tuple(part[stay] for part in (x, *others))
+
+    def ended(self, x: Tensor) -> Tensor:
+        """Last iterates of all images ``(N, 3, H, W)``, those included that were finished earlier."""
+        self._ends[self.index] = x
+        return self._ends
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +134,14 @@ class Attack(ABC):
 
     @final
     def __call__(
-        self, objective: Objective, images: Tensor, *, epsilon: float, generator: torch.Generator | None = None
+        self,
+        objective: Objective,
+        images: Tensor,
+        *,
+        epsilon: float,
+        generator: torch.Generator | None = None,
+        mask: Tensor | None = None,
+        goals: Tensor | None = None,
     ) -> Tensor:
         """Perturbed images ``(N, 3, H, W)`` in [0, 1].
 
@@ -81,46 +150,49 @@ class Attack(ABC):
             images: Clean images ``(N, 3, H, W)`` in [0, 1].
             epsilon: Radius of the ball, in pixel units of [0, 1] (8 grey levels are 8/255).
             generator: Source of random starts; the same generator state gives the same result.
+            mask: Pixels that may change ``(N, H, W)``, bool; None = all.
+            goals: Values ``(N,)`` from which on an image is left alone, which saves its passes; None = none.
         """
         check_images(images)
         check_epsilon(epsilon, norm=self.norm)
+        if mask is not None and mask.shape != (len(images), *images.shape[-2:]):
+            raise ValueError(f"`mask` must be {(len(images), *images.shape[-2:])}, got {tuple(mask.shape)}")
         if epsilon == 0 or len(images) == 0:
             return images.detach().clone()
         key = int(torch.randint(2**62, (1,), generator=generator)) if generator is not None else 0
         clean = images.detach()
-        ball = Ball(clean, epsilon, self.norm)
-        best = Best(clean.clone(), self._values(objective, clean))
-        result = best.images
+        ball = Ball(clean, epsilon, self.norm, None if mask is None else mask[:, None])
+        every = torch.arange(len(clean), device=clean.device)
+        with torch.no_grad():
+            values = objective(clean, every).detach()
+        best = Best(clean.clone(), values.clone(), goals)
+        result = clean
         for restart in range(self.restarts):
-            result = self.run(objective, clean, ball, _image_noise(clean, key, restart), best, restart)
+            open_ones = every[best.unfinished(every)]
+            if len(open_ones):
+                noise = _image_noise(clean[open_ones], key, restart)
+                result = self.run(Climb(objective, ball, best, open_ones), noise, restart)
         if self.keep == "best" or self.restarts > 1:
             result = best.images
         return ball.clip(result).detach()
 
     @abstractmethod
-    def run(self, objective: Objective, clean: Tensor, ball: Ball, noise: Tensor, best: Best, restart: int) -> Tensor:
-        """One run; returns its last iterate and reports each iterate to ``best``.
+    def run(self, climb: Climb, noise: Tensor, restart: int) -> Tensor:
+        """One run; returns the last iterates, `Climb.ended`.
 
         Args:
-            objective: What to maximise.
-            clean: The images.
-            ball: Where to search.
+            climb: The images, the objective, and where to search.
             noise: Standard uniform noise in [-1, 1], one field per image, for a random start.
-            best: Keeper of the best iterate.
             restart: Number of this run.
         """
 
-    @staticmethod
-    def _values(objective: Objective, images: Tensor) -> Tensor:
-        with torch.no_grad():
-            return objective(images, torch.arange(len(images), device=images.device)).detach()
 
-
-def value_and_grad(objective: Objective, images: Tensor) -> tuple[Tensor, Tensor]:
+def value_and_grad(objective: Objective, images: Tensor, index: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Objective values ``(N,)`` and their gradients ``(N, 3, H, W)``; parameters collect nothing."""
+    index = torch.arange(len(images), device=images.device) if index is None else index
     with torch.enable_grad():
         x = images.detach().requires_grad_(True)
-        values = objective(x, torch.arange(len(x), device=x.device))
+        values = objective(x, index)
         # sum, not mean: keeps the gradients of the images independent of each other
         (gradient,) = torch.autograd.grad(values.sum(), x)
     return values.detach(), gradient

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from robustad._checks import check_at_least, check_choice
-from robustad.attacks.base import Attack, Best, Objective, image_generators
-from robustad.attacks.projections import Ball
+from robustad.attacks.base import Attack, Climb, image_generators
 
 DIRECTIONS = ("signs", "normal")
 
@@ -56,22 +55,27 @@ class EstimatedPGD(Attack):
         """See `Attack.effort`."""
         return f"{self.passes:,} queries"
 
-    def run(self, objective: Objective, clean: Tensor, ball: Ball, noise: Tensor, best: Best, restart: int) -> Tensor:
+    def run(self, climb: Climb, noise: Tensor, restart: int) -> Tensor:
         """See `Attack.run`."""
         share = 2.5 / self.steps if self.rel_stepsize is None else self.rel_stepsize
-        generators = image_generators(noise)
-        x = ball.start(noise) if restart > 0 else clean
+        sources = dict(zip(climb.index.tolist(), image_generators(noise), strict=True))
+        x = climb.ball.start(noise) if restart > 0 else climb.clean
         for _ in range(self.steps):
-            gradient = self._estimate(objective, x, generators)
-            x = ball.clip(x + share * ball.epsilon * ball.direction(gradient))
-            best.update(x, self._values(objective, x))
-        return x
+            (x,) = climb.narrow(x)
+            if len(x) == 0:
+                break
+            gradient = self._estimate(climb, x, [sources[number] for number in climb.index.tolist()])
+            x = climb.ball.clip(x + share * climb.ball.epsilon * climb.ball.direction(gradient))
+            climb.values(x)
+        return climb.ended(x)
 
-    def _estimate(self, objective: Objective, x: Tensor, generators: list[torch.Generator]) -> Tensor:
+    def _estimate(self, climb: Climb, x: Tensor, generators: list[torch.Generator]) -> Tensor:
         total = torch.zeros_like(x)
         for _ in range(self.samples):
             way = torch.stack([self._direction(x.shape[1:], generator) for generator in generators]).to(x)
-            ahead, behind = (self._values(objective, (x + s * self.distance * way).clamp(0, 1)) for s in (1, -1))
+            near = [(x + sign * self.distance * way).clamp(0, 1) for sign in (1, -1)]
+            with torch.no_grad():
+                ahead, behind = (climb.objective(images, climb.index) for images in near)
             total += (ahead - behind)[:, None, None, None] * way
         return total
 

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from robustad._checks import check_at_least
-from robustad.attacks.base import Attack, Best, Objective, value_and_grad
-from robustad.attacks.projections import Ball
+from robustad.attacks.base import Attack, Climb
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,16 +41,19 @@ class MomentumPGD(Attack):
         """See `Attack.passes`."""
         return self.steps + 1
 
-    def run(self, objective: Objective, clean: Tensor, ball: Ball, noise: Tensor, best: Best, restart: int) -> Tensor:
+    def run(self, climb: Climb, noise: Tensor, restart: int) -> Tensor:
         """See `Attack.run`."""
         share = 2.5 / self.steps if self.rel_stepsize is None else self.rel_stepsize
-        x = ball.start(noise) if self.random_start or restart > 0 else clean
+        x = climb.ball.start(noise) if self.random_start or restart > 0 else climb.clean
         memory = torch.zeros_like(x)
         for _ in range(self.steps):
-            values, gradient = value_and_grad(objective, x)
-            best.update(x, values)
+            _, gradient = climb.slope(x)
+            x, gradient, memory = climb.narrow(x, gradient, memory)
+            if len(x) == 0:
+                break
             size = gradient.abs().mean(dim=(1, 2, 3), keepdim=True).clamp_min(torch.finfo(gradient.dtype).tiny)
             memory = self.decay * memory + gradient / size
-            x = ball.clip(x + share * ball.epsilon * ball.direction(memory))
-        best.update(x, self._values(objective, x))
-        return x
+            x = climb.ball.clip(x + share * climb.ball.epsilon * climb.ball.direction(memory))
+        else:
+            climb.values(x)
+        return climb.ended(x)

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from robustad._checks import check_at_least
-from robustad.attacks.base import Attack, Best, Objective, value_and_grad
-from robustad.attacks.projections import Ball
+from robustad.attacks.base import Attack, Climb
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,17 +43,19 @@ class PGD(Attack):
         """See `Attack.passes`."""
         return self.steps + 1
 
-    def run(self, objective: Objective, clean: Tensor, ball: Ball, noise: Tensor, best: Best, restart: int) -> Tensor:
+    def run(self, climb: Climb, noise: Tensor, restart: int) -> Tensor:
         """See `Attack.run`."""
         share = 2.5 / self.steps if self.rel_stepsize is None else self.rel_stepsize
-        x = ball.start(noise) if self.random_start or restart > 0 else clean
-        for step in range(self.steps):
-            values, gradient = value_and_grad(objective, x)
-            if step > 0 or x is not clean:
-                best.update(x, values)
-            x = ball.clip(x + share * ball.epsilon * ball.direction(gradient))
-        best.update(x, self._values(objective, x))
-        return x
+        x = climb.ball.start(noise) if self.random_start or restart > 0 else climb.clean
+        for _ in range(self.steps):
+            _, gradient = climb.slope(x)
+            x, gradient = climb.narrow(x, gradient)
+            if len(x) == 0:
+                break
+            x = climb.ball.clip(x + share * climb.ball.epsilon * climb.ball.direction(gradient))
+        else:
+            climb.values(x)
+        return climb.ended(x)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,15 +23,21 @@ class Ball:
         centre: Clean images ``(N, 3, H, W)`` in [0, 1].
         epsilon: Radius in pixel units.
         norm: ``linf`` or ``l2``.
+        mask: Pixels that may differ from the centre ``(N, 1, H, W)``, bool; None = all.
     """
 
     centre: Tensor
     epsilon: float
     norm: str = "linf"
+    mask: Tensor | None = None
+
+    def part(self, index: Tensor) -> Ball:
+        """The ball of some of the images."""
+        return Ball(self.centre[index], self.epsilon, self.norm, None if self.mask is None else self.mask[index])
 
     def clip(self, images: Tensor) -> Tensor:
         """Nearest point of the ball (L2: scaled towards the centre), then clipped to [0, 1]."""
-        offset = images - self.centre
+        offset = self._allowed(images - self.centre)
         if self.norm == "linf":
             offset = offset.clamp(-self.epsilon, self.epsilon)
         else:
@@ -42,8 +48,13 @@ class Ball:
         """A random point of the ball from uniform noise in [-1, 1]."""
         if self.norm == "linf":
             return self.clip(self.centre + self.epsilon * noise)
+        noise = self._allowed(noise)
         return self.clip(self.centre + self.epsilon * noise / per_image_norm(noise))
 
     def direction(self, gradient: Tensor) -> Tensor:
         """Steepest ascent of length 1 in the norm."""
+        gradient = self._allowed(gradient)
         return gradient.sign() if self.norm == "linf" else gradient / per_image_norm(gradient)
+
+    def _allowed(self, offset: Tensor) -> Tensor:
+        return offset if self.mask is None else offset * self.mask

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from robustad._checks import check_at_least
-from robustad.attacks.base import Attack, Best, Objective, image_generators
+from robustad.attacks.base import Attack, Climb, image_generators
 from robustad.attacks.projections import Ball, per_image_norm
 
 _HALVINGS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)  # shares of the budget after which squares shrink
@@ -47,23 +47,26 @@ class Square(Attack):
         """See `Attack.effort`."""
         return f"{self.queries:,} queries"
 
-    def run(self, objective: Objective, clean: Tensor, ball: Ball, noise: Tensor, best: Best, restart: int) -> Tensor:
+    def run(self, climb: Climb, noise: Tensor, restart: int) -> Tensor:
         """See `Attack.run`."""
-        generators = image_generators(noise)
-        start, move = (_stripes, _coloured) if ball.norm == "linf" else (_tiles, _moved)
+        sources = dict(zip(climb.index.tolist(), image_generators(noise), strict=True))
+        start, move = (_stripes, _coloured) if climb.ball.norm == "linf" else (_tiles, _moved)
         side = math.sqrt(self.first_share)
-        x = ball.clip(clean + start(clean, ball, side, generators))
-        values = self._values(objective, x)
-        best.update(x, values)
+        x = climb.ball.clip(climb.clean + start(climb.clean, climb.ball, side, list(sources.values())))
+        values = climb.values(x)
         for query in range(1, self.queries):
+            x, values = climb.narrow(x, values)
+            if len(x) == 0:
+                break
             halvings = sum(query > share * self.queries for share in _HALVINGS)
-            trial = ball.clip(clean + move(x - clean, ball, side * 0.5 ** (halvings / 2), generators))
-            found = self._values(objective, trial)
+            generators = [sources[number] for number in climb.index.tolist()]
+            offset = move(x - climb.clean, climb.ball, side * 0.5 ** (halvings / 2), generators)
+            trial = climb.ball.clip(climb.clean + offset)
+            found = climb.values(trial)
             better = found > values
             x = torch.where(better[:, None, None, None], trial, x)
             values = torch.where(better, found, values)
-            best.update(x, values)
-        return x
+        return climb.ended(x)
 
 
 def _signs(shape: tuple[int, ...], generator: torch.Generator, like: Tensor) -> Tensor:

@@ -4,10 +4,19 @@ from robustad.attacks.apgd import APGD
 from robustad.attacks.base import Attack, Objective, value_and_grad
 from robustad.attacks.estimated import EstimatedPGD
 from robustad.attacks.momentum import MomentumPGD
-from robustad.attacks.objectives import ImageObjective, MapObjective, PublishedObjective, ScoreObjective
+from robustad.attacks.objectives import (
+    ExpectedObjective,
+    ImageObjective,
+    MapObjective,
+    PublishedObjective,
+    RegionObjective,
+    ScoreObjective,
+)
+from robustad.attacks.patch import AdversarialPatch
 from robustad.attacks.pgd import FGSM, PGD
 from robustad.attacks.projections import NORMS, Ball
 from robustad.attacks.square import Square
+from robustad.attacks.universal import universal_perturbation
 
 ATTACKS: dict[str, type[Attack]] = {
     "fgsm": FGSM,
@@ -24,15 +33,19 @@ __all__ = [
     "FGSM",
     "NORMS",
     "PGD",
+    "AdversarialPatch",
     "Attack",
     "Ball",
     "EstimatedPGD",
+    "ExpectedObjective",
     "ImageObjective",
     "MapObjective",
     "MomentumPGD",
     "Objective",
     "PublishedObjective",
+    "RegionObjective",
     "ScoreObjective",
     "Square",
+    "universal_perturbation",
     "value_and_grad",
 ]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from robustad._checks import check_at_least, check_choice
 from robustad.types import Detector, Prediction
 
 
@@ -104,3 +105,53 @@ def _maps(prediction: Prediction) -> Tensor:
     if prediction.anomaly_maps is None:
         raise ValueError("this detector gives no anomaly maps, so its maps cannot be attacked; attack `image` instead")
     return prediction.anomaly_maps
+
+
+@dataclass(frozen=True)
+class RegionObjective:
+    """A targeted attack on localization: hide what a region shows, or invent a defect there.
+
+    Attributes:
+        detector: A detector with maps.
+        regions: ``(N, H, W)``, bool; an image without a region has the constant value 0.
+        goal: ``hide``: the map is to fall inside the region; ``invent``: it is to rise there.
+    """
+
+    detector: Detector
+    regions: Tensor
+    goal: str
+
+    def __post_init__(self) -> None:
+        check_choice("goal", self.goal, ("hide", "invent"))
+
+    def __call__(self, images: Tensor, index: Tensor) -> Tensor:
+        """Values ``(n,)``."""
+        maps = _maps(self.detector(images)).flatten(1)
+        inside = self.regions[index].flatten(1).to(maps.dtype)
+        mean = (maps * inside).sum(1) / inside.sum(1).clamp_min(1)
+        return -mean if self.goal == "hide" else mean
+
+
+@dataclass(frozen=True)
+class ExpectedObjective:
+    """The mean of an objective over several draws: for detectors that draw at random, or inputs that are varied.
+
+    Attributes:
+        objective: What is averaged.
+        draws: How many, at least 1.
+        vary: ``vary(images, index, draw)`` gives what the objective sees in a draw; None = the images themselves.
+
+    Source: expectation over transformation, Athalye et al., ICML 2018.
+    """
+
+    objective: Callable[[Tensor, Tensor], Tensor]
+    draws: int
+    vary: Callable[[Tensor, Tensor, int], Tensor] | None = None
+
+    def __post_init__(self) -> None:
+        check_at_least("draws", self.draws, 1)
+
+    def __call__(self, images: Tensor, index: Tensor) -> Tensor:
+        """Values ``(n,)``."""
+        seen = (images if self.vary is None else self.vary(images, index, draw) for draw in range(self.draws))
+        return torch.stack([self.objective(x, index) for x in seen]).mean(0)

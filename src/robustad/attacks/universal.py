@@ -1,0 +1,69 @@
+"""One perturbation for all images: what an attacker can print once, or a dirty lens does by chance."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from robustad._checks import check_at_least, check_epsilon, check_images
+from robustad.attacks.base import Objective, value_and_grad
+from robustad.attacks.projections import Ball
+
+
+def universal_perturbation(
+    objective: Objective,
+    images: Tensor,
+    *,
+    epsilon: float,
+    norm: str = "linf",
+    passes: int = 20,
+    batch_size: int = 16,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """The perturbation ``(3, H, W)`` whose mean objective over the images is the highest that was met.
+
+    Images that were not used to find it say what it is worth: ``(others + perturbation).clamp(0, 1)``.
+
+    Args:
+        objective: What is maximised, per image; differentiable.
+        images: ``(N, 3, H, W)`` in [0, 1], at least one.
+        epsilon: Radius, in pixel units of [0, 1].
+        norm: ``linf`` or ``l2``.
+        passes: Times that all images are gone through.
+        batch_size: Images per step.
+        generator: Order of the images; the same state gives the same result.
+
+    Raises:
+        ValueError: If there is no image, or a number makes no sense.
+
+    Source: the question is Moosavi-Dezfooli et al.'s, CVPR 2017; the ascent in batches is Shafahi et al.'s, AAAI 2020.
+    """
+    check_images(images)
+    check_epsilon(epsilon, norm=norm)
+    check_at_least("passes", passes, 1)
+    check_at_least("batch_size", batch_size, 1)
+    if len(images) == 0:
+        raise ValueError("`images` holds none: a universal perturbation is found on images")
+    clean, delta = images.detach(), torch.zeros_like(images[:1])
+    ball = Ball(torch.full_like(delta, 0.5), min(epsilon, 0.5) if norm == "linf" else epsilon, norm)
+    best, highest = delta, _mean(objective, clean, delta, batch_size)
+    for number in range(passes):
+        stride = epsilon * max(0.02, 0.5 * (1 - number / passes))
+        order = torch.randperm(len(clean), generator=generator or torch.Generator().manual_seed(number))
+        for index in torch.split(order.to(clean.device), batch_size):
+            _, gradient = value_and_grad(objective, (clean[index] + delta).clamp(0, 1), index)
+            # every image has the same say, however steep its objective is
+            size = gradient.abs().mean(dim=(1, 2, 3), keepdim=True).clamp_min(torch.finfo(gradient.dtype).tiny)
+            way = ball.direction((gradient / size).mean(0, keepdim=True))
+            delta = ball.clip(ball.centre + delta + stride * way) - ball.centre
+        mean = _mean(objective, clean, delta, batch_size)
+        if mean > highest:
+            best, highest = delta, mean
+    return best[0]
+
+
+def _mean(objective: Objective, clean: Tensor, delta: Tensor, batch_size: int) -> float:
+    every = torch.arange(len(clean), device=clean.device)
+    with torch.no_grad():
+        parts = [objective((clean[i] + delta).clamp(0, 1), i) for i in torch.split(every, batch_size)]
+    return float(torch.cat(parts).mean())

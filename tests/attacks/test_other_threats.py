@@ -1,0 +1,136 @@
+"""Universal perturbations, stickers, targeted maps, and expectations over draws."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from attack_doubles import Toy, images
+
+from robustad.attacks import (
+    APGD,
+    PGD,
+    AdversarialPatch,
+    ExpectedObjective,
+    ImageObjective,
+    RegionObjective,
+    ScoreObjective,
+    universal_perturbation,
+)
+
+LABELS = torch.zeros(12, dtype=torch.bool)
+EVERY = torch.arange(12)
+
+
+def values(target, x):
+    with torch.no_grad():
+        return target(x, torch.arange(len(x)))
+
+
+@pytest.mark.parametrize(("norm", "epsilon"), [("linf", 8 / 255), ("l2", 0.7)])
+def test_one_perturbation_raises_the_score_of_images_that_it_has_not_seen(norm, epsilon):
+    target = ImageObjective(Toy(), LABELS)
+    seen, unseen = images(12), images(12, seed=1)
+    delta = universal_perturbation(target, seen, epsilon=epsilon, norm=norm)
+    assert delta.shape == (3, 8, 8)
+    length = delta.abs().max() if norm == "linf" else delta.norm()
+    assert length <= epsilon + 1e-6
+    gain = values(target, (unseen + delta).clamp(0, 1)) - values(target, unseen)
+    assert (gain > 0).float().mean() > 0.6
+    own = values(target, PGD(norm=norm)(target, unseen, epsilon=epsilon)) - values(target, unseen)
+    assert own.mean() > gain.mean() > 0.1 * own.mean(), "weaker than one for each image, and not idle"
+    assert torch.equal(delta, universal_perturbation(target, seen, epsilon=epsilon, norm=norm)), "it can be repeated"
+
+
+def test_a_universal_perturbation_is_never_worse_than_none():
+    def falling(x, index):
+        return -(x - images(12)[index]).abs().flatten(1).sum(1)
+
+    assert universal_perturbation(falling, images(12), epsilon=0.1).abs().max() == 0
+    with pytest.raises(ValueError, match="holds none"):
+        universal_perturbation(falling, images(12)[:0], epsilon=0.1)
+    with pytest.raises(ValueError, match="`passes` must be at least 1"):
+        universal_perturbation(falling, images(12), epsilon=0.1, passes=0)
+
+
+@pytest.mark.parametrize("draws", [1, 4])
+def test_a_sticker_changes_one_square_and_raises_the_objective(draws):
+    target, clean = ImageObjective(Toy(), LABELS[:5]), images()
+    stuck = AdversarialPatch(side=0.4, places=3, attack=APGD(steps=10), draws=draws)(target, clean)
+    assert stuck.min() >= 0 and stuck.max() <= 1
+    for image, before in zip(stuck, clean, strict=True):
+        rows, columns = (image != before).any(0).nonzero(as_tuple=True)
+        assert len(rows), "it was used"
+        assert rows.max() - rows.min() < 3 and columns.max() - columns.min() < 3, "three of eight pixels a side"
+    if draws == 1:
+        assert (values(target, stuck) > values(target, clean)).all()
+
+
+def test_more_places_and_a_larger_square_do_more_harm():
+    target, clean = ImageObjective(Toy(), LABELS[:5]), images()
+
+    def reached(**options):
+        return values(target, AdversarialPatch(attack=APGD(steps=10), **options)(target, clean))
+
+    assert (reached(places=6) >= reached(places=2)).all()
+    assert reached(side=0.6).mean() > reached(side=0.2).mean()
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"side": 0}, r"`side` must be in \(0, 1\]"),
+        ({"places": 0}, "`places` must be at least 1"),
+        ({"draws": 0}, "`draws` must be at least 1"),
+        ({"dimming": 1}, r"`dimming` must be in \[0, 1\)"),
+    ],
+)
+def test_options_of_stickers(options, text):
+    with pytest.raises(ValueError, match=text):
+        AdversarialPatch(**options)
+
+
+def test_a_defect_is_hidden_or_invented_where_it_was_asked_for():
+    detector, clean = Toy(), images()
+    region = torch.zeros(5, 8, 8, dtype=torch.bool)
+    region[:, 1:4, 2:5] = True
+
+    def inside(x):
+        return detector(x).anomaly_maps[:, 1:4, 2:5].mean(dim=(1, 2)).detach()
+
+    for goal, sign in (("hide", -1), ("invent", 1)):
+        moved = PGD()(RegionObjective(detector, region, goal), clean, epsilon=8 / 255)
+        assert (sign * (inside(moved) - inside(clean)) > 0.05).all()
+    with pytest.raises(ValueError, match="`goal` must be one of hide, invent"):
+        RegionObjective(detector, region, "erase")
+
+
+def test_an_expectation_sees_through_a_detector_that_draws_at_random():
+    """The gradient of one draw is mostly noise; the mean of many points the right way."""
+    way = torch.randn(3, 8, 8, generator=torch.Generator().manual_seed(0))
+    noise = torch.Generator().manual_seed(1)
+
+    def score(x):
+        return (x * (way + 4 * torch.randn(x.shape, generator=noise))).flatten(1).sum(1)
+
+    def gain(attacked):
+        return ((attacked - clean) * way).flatten(1).sum(1).mean()
+
+    clean, noisy = images(), ScoreObjective(score, LABELS[:5])
+    one = gain(PGD(steps=5, keep="last")(noisy, clean, epsilon=0.05))
+    many = gain(PGD(steps=5, keep="last")(ExpectedObjective(noisy, 40), clean, epsilon=0.05))
+    assert many > 1.5 * one > 0
+    with pytest.raises(ValueError, match="`draws` must be at least 1"):
+        ExpectedObjective(noisy, 0)
+
+
+def test_an_expectation_over_changes_of_the_input():
+    seen = []
+
+    def vary(x, index, draw):
+        seen.append((index.tolist(), draw))
+        return x + draw
+
+    expected = ExpectedObjective(lambda x, index: x.flatten(1).mean(1), 3, vary)
+    clean = images()
+    torch.testing.assert_close(expected(clean, torch.arange(5)), clean.flatten(1).mean(1) + 1)
+    assert seen == [([0, 1, 2, 3, 4], draw) for draw in range(3)]

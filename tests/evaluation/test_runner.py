@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -229,6 +231,34 @@ def test_each_kind_of_anomaly_has_a_figure_of_its_own(marked):
 
 def test_a_single_kind_of_anomaly_is_the_pooled_figure(evaluation):
     assert kind_rows(evaluation, SUBJECT) == []
+
+
+def test_stopping_early_saves_passes_and_changes_no_auroc(marked):
+    counted = []
+
+    class Counting(TinyDetector):
+        def forward(self, images):
+            counted.append(len(images))
+            return super().forward(images)
+
+        def patch_logits(self, images):
+            counted.append(len(images))
+            return super().patch_logits(images)
+
+    suite = Suite(attacks=("pgd", "adaptive-pgd", "apgd"), steps=20, strong_steps=20)
+    figures, passes = [], []
+    for stop_early in (False, True):
+        counted.clear()
+        chosen = dataclasses.replace(suite, stop_early=stop_early)
+        evaluation = evaluate(Counting(), marked, chosen, epsilons=[64 / 255], show_progress=False)
+        rows = select(evaluation_rows(evaluation, SUBJECT, num_resamples=0), detector="tiny")
+        figures.append({(r.attack, r.epsilon, r.metric): r.value for r in rows if r.metric == "image_AUROC"})
+        passes.append(sum(counted))
+    assert passes[1] < 0.8 * passes[0]
+    assert figures[0].keys() == figures[1].keys()
+    # an attack that is stopped is at least as strong: "last" iterates may come back, "best" ones do not
+    for key, value in figures[0].items():
+        assert figures[1][key] <= value + 1e-12 if key[0] == "pgd" else figures[1][key] == pytest.approx(value), key
 
 
 def test_one_class_only_is_undefined_with_a_reason(marked):

@@ -44,6 +44,7 @@ def build(words: Sequence[str] = ()) -> Parser:
     add("--strong-steps", type=int, default=None, help=f"steps of all other attacks; default: {default.strong_steps}")
     add("--restarts", type=int, default=None, help=f"runs of the strong attacks; default: {default.restarts}")
     add("--queries", type=int, default=None, help=f"queries of square; default: {default.queries}")
+    add("--stop-early", action="store_true", help="spare images that rank behind all of the other class already")
     add("--max-images", type=int, default=None, help="test at most so many images")
     add("--seed", type=int, default=None, help=f"of random starts; default: {default.seed}")
     add("--batch-size", type=int, default=None, help=f"images per pass; default: {default.batch_size}")
@@ -74,7 +75,7 @@ def run(arguments: Any) -> int:
     options |= {name: tuple(arguments[name]) for name in ("attacks", "epsilons") if arguments[name] is not None}
     if arguments.transfer:
         options["transfer"] = Path(arguments.transfer)
-    config = TestConfig(health=not arguments.no_health, **options)
+    config = TestConfig(health=not arguments.no_health, stop_early=arguments.stop_early, **options)
     out = Path(arguments.out) if arguments.out else Path(arguments.checkpoint).resolve().parent / "test"
     result = test(arguments.checkpoint, data_config(arguments), config, out)
     show(console_table(result.rows))

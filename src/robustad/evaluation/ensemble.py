@@ -36,14 +36,18 @@ class Batch:
         images: Clean images ``(N, 3, S, S)`` in [0, 1].
         targets: Who is attacked, see `Suite`; the others stay clean.
         seed: Seed of random starts; results depend on the image, not on its place in the batch.
+        goals: Wrongness ``(N,)`` of the reported score from which on an image is left alone; None = never.
     """
 
-    def __init__(self, scene: Scene, images: Tensor, *, targets: str = "both", seed: int = 0) -> None:
+    def __init__(
+        self, scene: Scene, images: Tensor, *, targets: str = "both", seed: int = 0, goals: Tensor | None = None
+    ) -> None:
         self.scene, self.seed = scene, seed
         self.clean = self._seen(images)
         chosen = {"both": torch.ones_like(scene.labels), "anomalous": scene.labels, "normal": ~scene.labels}[targets]
         self._chosen = chosen.nonzero()[:, 0]
         self._part = _subset(scene, self._chosen)
+        self._goals = None if goals is None else goals[self._chosen]
         self._done: dict[tuple[Run, float], Attacked] = {}
 
     def attacked(self, plan: Plan, epsilon: float) -> Attacked:
@@ -66,10 +70,11 @@ class Batch:
         scene = self._part
         objective = GOALS[run.goal].build(scene)
         generator = torch_generator(self.seed, "attack", run.goal)
+        goals = self._goals if run.goal == "score" else None  # other objectives have another scale
         if not run.judged:
-            return run.attack(objective, images, epsilon=epsilon, generator=generator)
+            return run.attack(objective, images, epsilon=epsilon, generator=generator, goals=goals)
         judged = Judged(objective, scene.detector, scene.labels, images)
-        run.attack(judged, images, epsilon=epsilon, generator=generator)
+        run.attack(judged, images, epsilon=epsilon, generator=generator, goals=goals)
         return judged.images
 
     def _seen(self, images: Tensor) -> Attacked:

@@ -165,6 +165,8 @@ class Suite:
         strong_steps: Steps of all others, and of every member of ``ensemble``.
         restarts: Runs of the same; further ones start at random.
         queries: Queries of ``square``.
+        stop_early: Leave an image alone once its attacked score lies beyond all clean scores of the other class. No
+            AUROC changes by that, since all its pairs are lost already; its score itself would have moved further.
     """
 
     attacks: tuple[str, ...] | None = None
@@ -173,6 +175,7 @@ class Suite:
     strong_steps: int = 20
     restarts: int = 2
     queries: int = 1000
+    stop_early: bool = False
 
     def __post_init__(self) -> None:
         for name in self.attacks or ():

@@ -143,6 +143,8 @@ def evaluate(
         Progress("testing", len(dataset) * (1 + cost * len(radii)), unit="passes", enabled=show_progress) as shown,
     ):
         clean = [work.clean(chunk, shown) for chunk in work.chunks]
+        if suite.stop_early:
+            work.goals = goals(np.concatenate([part["scores"] for part in clean]), work.labels)
         if keep is not None:
             work.kept = frozenset(keep(np.concatenate([part["scores"] for part in clean]), work.labels))
         cells = [work.cell(work.none, 0.0, [work.attack(chunk, 0.0, shown) for chunk in work.chunks])]
@@ -179,6 +181,7 @@ class _Work:
         self.runs = list(dict.fromkeys(run for plan in self.plans for run in plan.runs))
         self.chunks = [range(i, min(i + batch_size, len(dataset))) for i in range(0, len(dataset), batch_size)]
         self.kept: frozenset[int] = frozenset()
+        self.goals: Floats | None = None
 
     def clean(self, chunk: range, shown: Progress) -> Arrays:
         """Scores and facts of clean images."""
@@ -199,7 +202,7 @@ class _Work:
     def attack(self, chunk: range, epsilon: float, shown: Progress) -> Arrays:
         """Scores, maps and pictures of one chunk under every attack at one radius; radius 0 = clean."""
         kept = [index for index in chunk if index in self.kept]
-        key = ("attack", chunk, epsilon, self.plans, self.suite.targets, self.seed, kept)
+        key = ("attack", chunk, epsilon, self.plans, self.suite.targets, self.suite.stop_early, self.seed, kept)
         arrays = self.store.get(*key)
         if arrays is None:
             arrays = self._attack(chunk, epsilon)
@@ -210,7 +213,8 @@ class _Work:
 
     def _attack(self, chunk: range, epsilon: float) -> Arrays:
         images, items = self._read(chunk)
-        batch = Batch(self._scene(items), images, targets=self.suite.targets, seed=self.seed)
+        goals = None if self.goals is None else torch.from_numpy(self.goals[list(chunk)]).to(self.device)
+        batch = Batch(self._scene(items), images, targets=self.suite.targets, seed=self.seed, goals=goals)
         if epsilon == 0:
             return self._arrays(chunk, "none", batch.clean)
         arrays = {"bounds": _numpy(torch.stack([(images - epsilon).clamp_min(0), (images + epsilon).clamp_max(1)]))}
@@ -304,6 +308,23 @@ class _Work:
         if hasattr(self.detector, "patch_logits"):
             patches = patch_labels(masks, self.detector.patch_size)
         return Scene(Witness(self.detector), labels, masks, patches, self.other)
+
+
+def goals(scores: Floats, labels: NDArray[np.bool_]) -> Floats | None:
+    """For each image how wrong its score has to be to lose against every clean image of the other class.
+
+    Args:
+        scores: Clean scores ``(N,)``.
+        labels: ``(N,)`` bool, True = anomalous.
+
+    Returns:
+        ``(N,)``: scores of normal images, and scores of anomalous ones times -1; None where a class is missing.
+    """
+    if labels.all() or not labels.any():
+        return None
+    beyond = np.where(labels, -scores[~labels].min(), scores[labels].max()).astype(np.float32)
+    above: Floats = np.nextafter(beyond, np.float32(np.inf))
+    return above
 
 
 def _numpy(values: Tensor) -> Floats:

@@ -54,6 +54,7 @@ class TestConfig:
         strong_steps: Steps of all others and of the members of ``ensemble``.
         restarts: Runs of the strong attacks; further ones start at random.
         queries: Times that ``square`` scores each image.
+        stop_early: Leave an image alone once it ranks behind all clean images of the other class; see `Suite`.
         targets: Who is attacked: ``both``, ``anomalous`` (hide a defect) or ``normal`` (stop the line).
         part: Half of the test set: ``all``, ``dev`` (to make choices on) or ``final`` (to publish).
         max_images: Test at most so many images, of both classes in proportion, neither below a quarter.
@@ -72,6 +73,7 @@ class TestConfig:
     strong_steps: int = 20
     restarts: int = 2
     queries: int = 1000
+    stop_early: bool = False
     targets: str = "both"
     part: Part = "all"
     max_images: int | None = None
@@ -100,6 +102,7 @@ class TestConfig:
             strong_steps=self.strong_steps,
             restarts=self.restarts,
             queries=self.queries,
+            stop_early=self.stop_early,
         )
 
 

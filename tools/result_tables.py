@@ -26,6 +26,7 @@ class View:
         split: Part of the test set.
         lines: Further division of each detector's line: text and which figures; empty = one line per detector.
         by: Fields of `Row` that make a line.
+        brief: Whether figures stand without their interval or range.
         over: Field of `Row` that a cell is averaged over, e.g. ``data`` for a mean over categories; empty = none.
     """
 
@@ -35,6 +36,7 @@ class View:
     lines: dict[str, dict[str, Any]] = field(default_factory=dict)
     by: tuple[str, ...] = ("detector", "recipe")
     over: str = ""
+    brief: bool = False
 
 
 def _at(levels: float, *attacks: str) -> dict[str, Any]:
@@ -81,7 +83,9 @@ VIEWS = {
         by=("data", "detector", "recipe"),
     ),
     "cobra-digits": View(files=_made_by("digits"), columns=_AT_8, over="data"),
-    "cobra-classes": View(files=_made_by("digits"), columns=_AT_8, by=("detector", "recipe", "data")),
+    "cobra-classes": View(
+        files=_made_by("digits"), columns={n: {"data": f"digits:{n}"} for n in "0123456789"}, lines=_AT_8, brief=True
+    ),
     "cobra-losses": View(files=_made_by(digits="digits-losses"), columns=_AT_8, over="data"),
     "cobra-scores": View(
         files=_made_by(digits="digits-scores"),
@@ -110,7 +114,7 @@ def figures(view: View, folder: Path) -> str:
     for key in keys:
         own = select(rows, **dict(zip(view.by, key, strict=True)))
         for text, where in (view.lines or {"": {}}).items():
-            cells = [_cell(select(own, **{**where, **column}), view.over) for column in view.columns.values()]
+            cells = [_cell(select(own, **{**where, **column}), view) for column in view.columns.values()]
             if set(cells) != {BLANK}:
                 body.append([_label(dict(zip(view.by, key, strict=True)), text), *cells])
     origins = [_origin(results, folder / file) for file, results in found.items()]
@@ -158,20 +162,22 @@ def _single(joined: Row, rows: list[Row]) -> Row:
     return select(rows, seed=seed, **{name: getattr(joined, name) for name in same})[0]
 
 
-def _cell(rows: list[Row], over: str = "") -> str:
-    if over and len({getattr(row, over) for row in rows}) == len(rows) > 1:
+def _cell(rows: list[Row], view: View) -> str:
+    if view.over and len({getattr(row, view.over) for row in rows}) == len(rows) > 1:
         values = [row.number for row in rows if row.number is not None]
         if len(values) < len(rows):
             return f"undefined for {len(rows) - len(values)} of {len(rows)}"
         return f"{sum(values) / len(values):.3f} ({min(values):.3f} to {max(values):.3f})"
     if len(rows) > 1:
         raise ValueError(f"a cell of a table has {len(rows)} figures: {rows[0]} and {rows[1]}")
-    return figure_text(rows[0]) if rows else BLANK
+    if not rows:
+        return BLANK
+    return figure_text(rows[0]).partition(" ")[0] if view.brief else figure_text(rows[0])
 
 
 def _label(key: dict[str, Any], line: str) -> str:
     detector, recipe = key["detector"], key["recipe"]
-    name = LABELS.get(detector, f"{detector}, {recipe}")
+    name = LABELS.get(detector, recipe if recipe.startswith(detector) else f"{detector}, {recipe}")
     return ", ".join(part for part in (key.get("data"), name, line) if part)
 
 

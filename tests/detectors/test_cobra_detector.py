@@ -25,11 +25,13 @@ def detector():
         return Cobra(CobraConfig(width=4, views=3, blocks=SCARS)).remember([images(6), images(5)]).eval()
 
 
-def test_scores_do_not_depend_on_place_or_batch_size(detector):
+@pytest.mark.parametrize("views", [1, 3])
+def test_scores_do_not_depend_on_place_or_batch_size(detector, views):
+    detector = with_memory(detector, [images(6)], views=views).eval()
     image = images(1)[0]
     alone = detector(image[None]).scores[0]
-    for size in (3, 8):
-        for place in (0, size - 1):
+    for size in (4, 9):
+        for place in (0, 1, size - 2, size - 1):
             batch = images(size + 1)[:size].clone()
             batch[place] = image
             torch.testing.assert_close(detector(batch).scores[place], alone, rtol=0, atol=1e-6)

@@ -113,6 +113,29 @@ def test_each_of_the_three_attacks_does_its_own_harm():
         assert worse > clean + 1e-5
 
 
+@pytest.mark.parametrize("adversary", ["released", "figure"])
+def test_each_step_of_an_attack_raises_its_objective_on_average(adversary):
+    """Twelve batches: the mean over them rises with every further step of ten."""
+    courses = []
+    for seed in range(12):
+        one, course = method(adversary=adversary, attack_steps=10, seed=seed), []
+
+        def watched(objective, *arguments, honest=one._ascend, course=course):
+            def target(x):
+                value = objective(x)
+                course.append(float(value.detach()))
+                return value
+
+            return honest(target, *arguments)
+
+        one._ascend = watched
+        one.attacked(one.views(batch(), seed=seed), EPSILON, step=seed)
+        courses.append(course)
+    mean = torch.tensor(courses).mean(0)
+    assert len(mean) == 10 and mean[-1] > mean[0]
+    assert (mean.diff() > -0.01 * (mean[-1] - mean[0])).all(), mean
+
+
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("blocks", [1, 3])
 def test_every_loss_trains(name, blocks, fabric):

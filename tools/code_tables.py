@@ -10,6 +10,7 @@ from reasons import REASONS
 from result_tables import BLANK, markdown
 
 from robustad.cli.verbs import VERBS
+from robustad.corruptions import INDUSTRIAL
 from robustad.data import CATALOG, DatasetEntry
 from robustad.evaluation import GOALS, SUITE, Suite
 from robustad.evaluation.health import CHECKS
@@ -104,6 +105,12 @@ def health() -> str:
     return markdown(["check", "passes if"], [[name, _first_line(check)] for name, check in CHECKS.items()])
 
 
+def corruptions() -> str:
+    """What each corruption does."""
+    rows = [[f"`{name}`", (change.__doc__ or "").splitlines()[0]] for name, change in INDUSTRIAL.items()]
+    return markdown(["`--corruptions`", "at severity 5"], rows)
+
+
 SOURCES: dict[str, Callable[[], str]] = {
     "commands": commands,
     "recipes": recipes,
@@ -114,6 +121,7 @@ SOURCES: dict[str, Callable[[], str]] = {
     "goals": goals,
     "attacks": attacks,
     "health": health,
+    "corruptions": corruptions,
 }
 
 

@@ -99,6 +99,17 @@ def test_page_table_and_figures_are_written(made):
     assert [(line["seed"], line["attack"]) for line in kept] == [(s, a) for s in "01" for a in ("none", "exact")]
 
 
+def test_corruptions_are_columns_of_their_own(folder, tmp_path):
+    values = plain(folder, seeds=[0, 1], detectors={"small": SMALL})
+    values["test"] |= {"corruptions": ["jpeg", "vignetting"], "severities": [1, 5]}
+    (board,) = benchmark(Matrix.from_dict(values), tmp_path / "out").boards
+    titles = [column.title for column in board.columns]
+    assert titles[-3:] == ["corrupted (mean)", "false alarms, corrupted", "misses, corrupted"]
+    assert board.ranked_by == "pgd, 4/255" and not any("jpeg" in title for title in titles)
+    for standing in board.standings:
+        assert set(standing.figures) >= set(titles[-3:]) and len(standing.figures[titles[-1]].values) == 2
+
+
 def test_finished_cells_are_not_done_again(made, monkeypatch):
     matrix, out, first, _ = made
     for name in ("fit", "test"):

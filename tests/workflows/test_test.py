@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shlex
 
@@ -116,6 +117,31 @@ def test_defects_in_folders_get_a_line_each(checkpoints, folder, tmp_path):
     assert all(row.against is None for row in result.rows)
     page = result.report.read_text()
     assert "Kind (images)" in page and "crack (6)" in page
+
+
+def test_corruptions_have_a_table_and_rows(checkpoints, data, tmp_path):
+    config = dataclasses.replace(QUICK, corruptions=("vignetting", "jpeg"), severities=(1, 5))
+    result = test(checkpoints["calibrated"], data, config, tmp_path)
+    rows = Results.read(result.results).rows
+    found = select(rows, detector="patchguard", norm="severity", metric="false_alarm_rate")
+    cells = [(name, severity) for name in ("vignetting", "jpeg") for severity in (1.0, 5.0)]
+    assert [(row.attack, row.epsilon) for row in found] == [*cells, ("corruptions", 0.0)]
+    assert all(row.norm != "severity" for row in result.rows)
+    page = result.report.read_text()
+    for text in (
+        "mean of all corruptions",
+        "vignetting",
+        "false alarms, 5",
+        "brightness, clean",
+        "the detector&#39;s own",
+    ):
+        assert text in page, text
+    for options, text in (
+        ({"corruptions": ("rain",)}, "`corruptions` must be"),
+        ({"severities": (7,)}, "`severities` must"),
+    ):
+        with pytest.raises(ValueError, match=text):
+            TestConfig(**options)
 
 
 def test_normal_images_alone_are_reported_without_figures(checkpoints, folder, tmp_path):

@@ -17,6 +17,7 @@ same command is given again. Radii are written 8/255 or 0.03."""
 
 def build(words: Sequence[str] = ()) -> Parser:
     """The parser of this command."""
+    from robustad.corruptions import INDUSTRIAL
     from robustad.evaluation import SUITE
     from robustad.reporting import format_epsilon
     from robustad.workflows.test import TestConfig
@@ -45,6 +46,8 @@ def build(words: Sequence[str] = ()) -> Parser:
     add("--restarts", type=int, default=None, help=f"runs of the strong attacks; default: {default.restarts}")
     add("--queries", type=int, default=None, help=f"queries of square; default: {default.queries}")
     add("--stop-early", action="store_true", help="spare images that rank behind all of the other class already")
+    add("--corruptions", type=str, nargs="+", default=None, help=f"all, or out of {', '.join(INDUSTRIAL)}")
+    add("--severities", type=int, nargs="+", default=None, help="severities of corruptions, 1 to 5; default: 1 3 5")
     add("--max-images", type=int, default=None, help="test at most so many images")
     add("--seed", type=int, default=None, help=f"of random starts; default: {default.seed}")
     add("--batch-size", type=int, default=None, help=f"images per pass; default: {default.batch_size}")
@@ -72,7 +75,8 @@ def run(arguments: Any) -> int:
         "device",
     )
     options = {name: arguments[name] for name in names if arguments[name] is not None}
-    options |= {name: tuple(arguments[name]) for name in ("attacks", "epsilons") if arguments[name] is not None}
+    several = ("attacks", "epsilons", "corruptions", "severities")
+    options |= {name: tuple(arguments[name]) for name in several if arguments[name] is not None}
     if arguments.transfer:
         options["transfer"] = Path(arguments.transfer)
     config = TestConfig(health=not arguments.no_health, stop_early=arguments.stop_early, **options)

@@ -1,5 +1,6 @@
 """Honest robustness: attack suites, worst cases, and results in one long format."""
 
+from robustad.evaluation.corrupted import ALL, FALSE_ALARMS, MISSES, SEVERITY, corruption_rows, evaluate_corruptions
 from robustad.evaluation.ensemble import Attacked, Batch, worst_case
 from robustad.evaluation.figures import (
     BASELINE,
@@ -26,11 +27,15 @@ from robustad.evaluation.runner import Cell, Evaluation, View, evaluate
 from robustad.evaluation.store import Store
 
 __all__ = [
+    "ALL",
     "BASELINE",
     "DEFAULT_ATTACKS",
     "EXACT",
+    "FALSE_ALARMS",
     "GOALS",
     "MATCHED",
+    "MISSES",
+    "SEVERITY",
     "SUITE",
     "Attacked",
     "Batch",
@@ -50,8 +55,10 @@ __all__ = [
     "aggregate_seeds",
     "baseline_scores",
     "check_health",
+    "corruption_rows",
     "current_commit",
     "evaluate",
+    "evaluate_corruptions",
     "evaluation_details",
     "evaluation_rows",
     "kind_rows",

@@ -6,10 +6,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from robustad import __version__
-from robustad.evaluation import BASELINE, EXACT, Row, aggregate_seeds, select
+from robustad.evaluation import ALL, BASELINE, EXACT, FALSE_ALARMS, MISSES, SEVERITY, Row, aggregate_seeds, select
 from robustad.reporting.html import environment
 from robustad.reporting.report import format_epsilon, spread_text
 
+_CORRUPTED = {
+    "image_AUROC": "corrupted (mean)",
+    FALSE_ALARMS: "false alarms, corrupted",
+    MISSES: "misses, corrupted",
+}
 _MAP_METRICS = {"AUPRO": "AUPRO", "pixel_AUROC": "pixel AUROC"}
 
 
@@ -148,7 +153,7 @@ def figure_text(row: Row | None) -> str:
 
 
 def _columns(rows: Sequence[Row]) -> Iterable[Column]:
-    cells = sorted({(row.epsilon, row.attack) for row in rows if row.attack != EXACT})
+    cells = sorted({(row.epsilon, row.attack) for row in rows if row.attack != EXACT and row.norm != SEVERITY})
     for epsilon, attack in cells:
         about = "clean" if attack == "none" else f"{attack}, {format_epsilon(epsilon)}"
         if attack != "map-pgd":
@@ -157,11 +162,14 @@ def _columns(rows: Sequence[Row]) -> Iterable[Column]:
             for metric, title in _MAP_METRICS.items():
                 if any(row.value is not None for row in select(rows, metric=metric)):
                     yield Column(title=f"{title}, {about}", metric=metric, attack=attack, epsilon=epsilon)
+    for metric, title in _CORRUPTED.items():
+        if select(rows, attack=ALL, metric=metric):
+            yield Column(title=title, metric=metric, attack=ALL, epsilon=0.0)
 
 
 def _deciding(columns: Sequence[Column]) -> Column:
     """The worst case at the middle radius; else the attack there that is named last; else clean."""
-    attacked = [column for column in columns if column.attack != "none" and column.metric == "image_AUROC"]
+    attacked = [column for column in columns if column.epsilon and column.metric == "image_AUROC"]
     if not attacked:
         return columns[0]
     radii = sorted({column.epsilon for column in attacked})

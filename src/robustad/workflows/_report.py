@@ -28,6 +28,7 @@ from robustad.reporting import (
 )
 from robustad.visual import strip
 from robustad.workflows._data import DataConfig
+from robustad.workflows._report_corruptions import corruption_table
 from robustad.workflows._report_figures import report_figures
 
 TITLES = {
@@ -52,6 +53,7 @@ class Findings:
         evaluation: Scores, maps, pictures.
         rows: The figures.
         by_kind: Figures against each kind of anomaly by itself.
+        corrupted: Figures on corrupted images.
         verdicts: Outcome of the health checks.
         log: Training log, if there is one.
         command: The command that repeats the test.
@@ -64,6 +66,7 @@ class Findings:
     evaluation: Evaluation
     rows: list[Row]
     by_kind: list[Row]
+    corrupted: list[Row]
     verdicts: list[Verdict]
     log: list[dict[str, Any]]
     command: str
@@ -217,6 +220,9 @@ def _tables(findings: Findings) -> Iterator[MetricTable]:
         yield _member_table(findings.evaluation, worst)
     if findings.by_kind:
         yield _kind_table(findings)
+    if findings.corrupted:
+        calibrated = findings.checkpoint.calibration is not None
+        yield corruption_table(findings.corrupted, findings.checkpoint.detector.name, calibrated=calibrated)
 
 
 def _member_table(evaluation: Evaluation, worst: Cell) -> MetricTable:

@@ -8,7 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
 from robustad._checks import check_at_least, check_choice, check_epsilon
+from robustad.corruptions import INDUSTRIAL, SEVERITIES
 from robustad.data import ImageDataset, Sample
 from robustad.data.partition import PARTS, Part, choose_part
 from robustad.detectors import Checkpoint, load_checkpoint
@@ -21,7 +24,9 @@ from robustad.evaluation import (
     Subject,
     Suite,
     Verdict,
+    corruption_rows,
     evaluate,
+    evaluate_corruptions,
     evaluation_details,
     evaluation_rows,
     kind_rows,
@@ -55,6 +60,8 @@ class TestConfig:
         restarts: Runs of the strong attacks; further ones start at random.
         queries: Times that ``square`` scores each image.
         stop_early: Leave an image alone once it ranks behind all clean images of the other class; see `Suite`.
+        corruptions: Names out of `robustad.corruptions.INDUSTRIAL`; ``all`` = each of them.
+        severities: Severities of corruptions, 1 to 5.
         targets: Who is attacked: ``both``, ``anomalous`` (hide a defect) or ``normal`` (stop the line).
         part: Half of the test set: ``all``, ``dev`` (to make choices on) or ``final`` (to publish).
         max_images: Test at most so many images, of both classes in proportion, neither below a quarter.
@@ -74,6 +81,8 @@ class TestConfig:
     restarts: int = 2
     queries: int = 1000
     stop_early: bool = False
+    corruptions: tuple[str, ...] = ()
+    severities: tuple[int, ...] = (1, 3, 5)
     targets: str = "both"
     part: Part = "all"
     max_images: int | None = None
@@ -88,9 +97,18 @@ class TestConfig:
             check_epsilon(epsilon)
         check_choice("part", self.part, PARTS)
         check_at_least("batch_size", self.batch_size, 1)
+        for name in self.corruptions:
+            check_choice("corruptions", name, ("all", *INDUSTRIAL))
+        if not self.severities or set(self.severities) - set(SEVERITIES):
+            raise ValueError(f"`severities` must be whole numbers from 1 to 5, got {list(self.severities)}")
         if self.max_images is not None:
             check_at_least("max_images", self.max_images, 2)
         _ = self.suite
+
+    @property
+    def corruption_names(self) -> tuple[str, ...]:
+        """What ``corruptions`` means."""
+        return tuple(INDUSTRIAL) if "all" in self.corruptions else tuple(dict.fromkeys(self.corruptions))
 
     @property
     def suite(self) -> Suite:
@@ -168,6 +186,7 @@ def test(
     evaluation = _evaluate(loaded, other, dataset, config, store)
     subject = _subject(loaded, data, config)
     rows, by_kind = evaluation_rows(evaluation, subject), kind_rows(evaluation, subject)
+    corrupted = _corrupted(loaded, dataset, config, subject, store)
     findings = Findings(
         checkpoint=loaded,
         data=data,
@@ -175,6 +194,7 @@ def test(
         evaluation=evaluation,
         rows=rows,
         by_kind=by_kind,
+        corrupted=corrupted,
         verdicts=_health(loaded, dataset, config, store) if config.health else [],
         log=read_log(_run_folder(loaded) / "log.jsonl"),
         command=command or test_command(checkpoint, data, asdict(config), asdict(TestConfig()), folder),
@@ -202,6 +222,25 @@ def _evaluate(
     )
 
 
+def _corrupted(
+    loaded: Checkpoint, dataset: ImageDataset, config: TestConfig, subject: Subject, store: Store
+) -> list[Row]:
+    if not config.corruption_names:
+        return []
+    measured = evaluate_corruptions(
+        loaded.detector,
+        dataset,
+        config.corruption_names,
+        severities=config.severities,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        store=store,
+    )
+    labels = np.array([sample.label for sample in dataset.samples], dtype=np.bool_)
+    calibration = loaded.calibration
+    return corruption_rows(measured, labels, subject, threshold=calibration.threshold if calibration else None)
+
+
 def _write(findings: Findings, config: TestConfig, folder: Path, train: list[Sample], store: Store) -> TestResult:
     loaded = findings.checkpoint
     details: dict[str, Any] = evaluation_details(findings.evaluation) | {
@@ -213,7 +252,7 @@ def _write(findings: Findings, config: TestConfig, folder: Path, train: list[Sam
     }
     results = Results.of_run(
         _run_folder(loaded).name or "test",
-        [*findings.rows, *findings.by_kind],
+        [*findings.rows, *findings.by_kind, *_new(findings.corrupted)],
         command=findings.command,
         started=findings.started,
         details=details,
@@ -222,6 +261,11 @@ def _write(findings: Findings, config: TestConfig, folder: Path, train: list[Sam
     results.write(folder / RESULTS)
     store.clear()
     return TestResult(report=folder / REPORT, results=folder / RESULTS, rows=findings.rows, verdicts=findings.verdicts)
+
+
+def _new(corrupted: list[Row]) -> Iterable[Row]:
+    """Without the clean AUROC, which stands among the other rows."""
+    return (row for row in corrupted if row.attack != "none" or row.metric != "image_AUROC")
 
 
 def settings(config: TestConfig) -> dict[str, Any]:

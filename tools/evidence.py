@@ -4,6 +4,7 @@
     python tools/evidence.py mtd         # 20 minutes of training, image and pixel figures at 1, 2, 4 /255
     python tools/evidence.py backbones   # backbones at equal wall time on the `dev` halves of both
     python tools/evidence.py digits      # COBRA: ten classes, six losses, what its light score costs
+    python tools/evidence.py cobra-choices  # COBRA's recipe for digits, option by option, on the `dev` half
     python tools/evidence.py elpv-cobra  # COBRA on the data of `elpv`, also without attacks or opposites
     python tools/evidence.py mtd-cobra   # COBRA on the data of `mtd`
     python tools/evidence.py all

@@ -56,12 +56,12 @@ def digit(category: str) -> DataConfig:
     return DataConfig(data="digits", category=category)
 
 
-def train_and_measure(config: FitConfig, name: str, recipe: str, **options: Any) -> Measured:
+def train_and_measure(config: FitConfig, name: str, recipe: str, *, part: str = "final", **options: Any) -> Measured:
     """One training, attacked at 8/255 with twenty steps through the reported score."""
     checkpoint = trained(config, name)
     seed = config.training.seed
     return measured(
-        checkpoint, config.data, seed=seed, part="final", epsilons=(EPSILON,), suite=PGD20, recipe=recipe, **options
+        checkpoint, config.data, seed=seed, part=part, epsilons=(EPSILON,), suite=PGD20, recipe=recipe, **options
     )
 
 
@@ -107,6 +107,36 @@ def digits() -> None:
         for text in SCORES
     }
     _write("digits-scores", side_by_side(jobs), started, benchmarks=speeds(f"digits-{FEW_CLASSES[0]}"))
+
+
+CHOICES: dict[str, dict[str, dict[str, Any]]] = {
+    "the recipe": {},
+    "views cropped": {"model": {"crop": True}},
+    "views mirrored": {"model": {"mirror": True}},
+    "halves swapped": {"model": {"blocks": ({"cutperm": 1.0},)}},
+    "turned": {"model": {"blocks": ({"rotation": 1.0},)}},
+    "scarred": {"model": {"blocks": ({"scar": 1.0},)}},
+    "filtered by likelihood (0.05)": {"losses": {"filter_share": 0.05}},
+    "one adversary (figure)": {"losses": {"adversary": "figure"}},
+    "LARS": {"training": {"schedule": "cobra", "learning_rate": 0.1, "gradient_clip": 0.0}},
+    "10 attack steps": {"training": {"attack_steps": 10}},
+}
+"""What differs from the recipe; chosen on the ``dev`` half."""
+
+
+def choices() -> None:
+    """Options of the recipe one by one, on three classes of the ``dev`` half, at equal updates."""
+    started = now()
+    jobs: dict[str, Callable[[], Measured]] = {}
+    for text, changes in CHOICES.items():
+        for category in FEW_CLASSES:
+            config = configured(digit(category), max_steps=STEPS)
+            parts = {part: dataclasses.replace(getattr(config, part), **new) for part, new in changes.items()}
+            name = f"digits-{category}" if not changes else f"digits-{category}-{text.replace(' ', '-')}"
+            config = dataclasses.replace(config, **parts)
+            options: dict[str, Any] = {"part": "dev", "per_kind": PER_KIND, "health": False}
+            jobs[f"{text}-{category}"] = partial(train_and_measure, config, name, text, **options)
+    _write("cobra-choices", side_by_side(jobs), started, task="cobra-choices")
 
 
 def _write(name: str, found: dict[str, Measured], started: Any, *, task: str = "digits", benchmarks: Any = ()) -> None:
@@ -229,4 +259,9 @@ def _without_baseline(found: dict[str, Measured]) -> dict[str, Measured]:
     return {name: job._replace(rows=select(job.rows, detector="cobra")) for name, job in found.items()}
 
 
-TASKS: dict[str, Callable[[], None]] = {"digits": digits, "elpv-cobra": elpv, "mtd-cobra": mtd}
+TASKS: dict[str, Callable[[], None]] = {
+    "digits": digits,
+    "cobra-choices": choices,
+    "elpv-cobra": elpv,
+    "mtd-cobra": mtd,
+}

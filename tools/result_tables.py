@@ -86,6 +86,7 @@ VIEWS = {
     "cobra-classes": View(
         files=_made_by("digits"), columns={n: {"data": f"digits:{n}"} for n in "0123456789"}, lines=_AT_8, brief=True
     ),
+    "cobra-choices": View(files=_made_by("cobra-choices"), columns=_AT_8, over="data", split="dev"),
     "cobra-losses": View(files=_made_by(digits="digits-losses"), columns=_AT_8, over="data"),
     "cobra-scores": View(
         files=_made_by(digits="digits-scores"),

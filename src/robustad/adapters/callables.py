@@ -33,8 +33,6 @@ class CallableDetector(nn.Module):
         check_at_least("image_size", image_size, 1)
         self.image_size = image_size
         self.score, self.differentiable, self.has_maps, self.name = score, differentiable, has_maps, name
-        if isinstance(score, nn.Module):
-            self.module = score  # so that its mode and device are those of the detector
 
     def forward(self, images: Tensor) -> Prediction:
         """Scores ``(N,)`` and maps ``(N, S, S)`` or None of images ``(N, 3, S, S)`` in [0, 1]."""

@@ -100,13 +100,15 @@ def digits() -> None:
     _write("digits-losses", side_by_side(jobs), started)
 
     started = now()
-    jobs = {"long": partial(long_attack, digit(FEW_CLASSES[0]), f"digits-{FEW_CLASSES[0]}")}
+    first = FEW_CLASSES[0]
+    long = Suite(attacks=("pgd", "adaptive-pgd"), steps=20, strong_steps=100, restarts=1)
+    jobs = {"long": partial(rescored, digit(first), f"digits-{first}", PUBLISHED, 3, long, ", 40 images")}
     jobs |= {
-        f"{text}-{category}": partial(rescored, digit(category), f"digits-{category}", text, few=PER_KIND // 4)
+        f"{text}-{category}": partial(rescored, digit(category), f"digits-{category}", text, PER_KIND // 4)
         for category in FEW_CLASSES
         for text in SCORES
     }
-    _write("digits-scores", side_by_side(jobs), started, benchmarks=speeds(f"digits-{FEW_CLASSES[0]}"))
+    _write("digits-scores", side_by_side(jobs), started, benchmarks=speeds(f"digits-{first}"))
 
 
 CHOICES: dict[str, dict[str, dict[str, Any]]] = {
@@ -163,7 +165,7 @@ def with_score(data: DataConfig, name: str, text: str) -> Path:
     return folder
 
 
-def rescored(data: DataConfig, name: str, text: str, *, few: int) -> Measured:
+def rescored(data: DataConfig, name: str, text: str, per_kind: int, suite: Suite = PGD20, about: str = "") -> Measured:
     """The same weights with another score, attacked through that score."""
     found = measured(
         with_score(data, name, text),
@@ -171,26 +173,9 @@ def rescored(data: DataConfig, name: str, text: str, *, few: int) -> Measured:
         seed=0,
         part="final",
         epsilons=(EPSILON,),
-        suite=PGD20,
-        recipe=text,
-        per_kind=few,
-        health=False,
-    )
-    return found._replace(rows=select(found.rows, detector="cobra"))
-
-
-def long_attack(data: DataConfig, name: str) -> Measured:
-    """A hundred steps through the published score with ten views, on forty images: half of them normal at most."""
-    suite = Suite(attacks=("pgd", "adaptive-pgd"), steps=20, strong_steps=100, restarts=1)
-    found = measured(
-        with_score(data, name, PUBLISHED),
-        data,
-        seed=0,
-        part="final",
-        epsilons=(EPSILON,),
         suite=suite,
-        recipe=f"{PUBLISHED}, 40 images",
-        per_kind=3,
+        recipe=text + about,
+        per_kind=per_kind,
         health=False,
     )
     return found._replace(rows=select(found.rows, detector="cobra"))

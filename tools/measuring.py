@@ -16,7 +16,7 @@ import torch
 
 from robustad._memory import keep_freed_memory
 from robustad.data import ImageDataset, Sample
-from robustad.detectors import Brightness, load_checkpoint
+from robustad.detectors import load_checkpoint
 from robustad.evaluation import BenchmarkRow, Results, Row, Suite, evaluate, kind_rows
 from robustad.evaluation.figures import Subject, evaluation_details, evaluation_rows
 from robustad.evaluation.store import Store
@@ -49,7 +49,7 @@ def trained(config: FitConfig, name: str) -> Path:
 
 
 def measured(
-    checkpoint: Path | None,
+    checkpoint: Path,
     data: DataConfig,
     *,
     seed: int,
@@ -61,7 +61,7 @@ def measured(
     per_kind: int | None = None,
     health: bool = True,
 ) -> Measured:
-    """One detector on one half of a test set; without a checkpoint, the brightness baseline.
+    """One detector on one half of a test set.
 
     Args:
         checkpoint: The detector.
@@ -75,13 +75,13 @@ def measured(
         per_kind: Anomalies of each kind, at most; all normal images are taken.
         health: Whether health checks are run.
     """
-    detector: Any = (
-        Brightness(Brightness.config_class()) if checkpoint is None else load_checkpoint(checkpoint).detector
-    )
+    loaded = load_checkpoint(checkpoint)
+    detector = loaded.detector
     samples = load_split(data, part=part, seed=seed).test  # type: ignore[arg-type]
     samples = samples if per_kind is None else few_anomalies(samples, per_kind)
-    names = [str(folder) for folder in (checkpoint, other) if folder]
-    store = Store(RUNS / "pieces", context=f"{names} {fingerprint(samples)} {part}")
+    # what a checkpoint says of itself, weights' digest included: its folder may be another training's by now
+    who = [(folder / "config.json").read_text(encoding="utf-8") for folder in (checkpoint, other) if folder]
+    store = Store(RUNS / "pieces", context=f"{who} {fingerprint(samples)} {part}")
     dataset = ImageDataset(samples, detector.image_size, cache_dir=RUNS / "cache")
     evaluation = evaluate(
         detector,
@@ -92,15 +92,12 @@ def measured(
         other=load_checkpoint(other).detector if other else None,
         store=store,
     )
-    examined = checkpoint is not None and health
-    verdicts = (
-        examine(detector, dataset, epsilon=epsilons[len(epsilons) // 2], seed=seed, store=store) if examined else []
-    )
+    middle = epsilons[len(epsilons) // 2]
+    verdicts = examine(detector, dataset, epsilon=middle, seed=seed, store=store) if health else []
     subject = Subject(detector=detector.name, recipe=recipe, data=data.label, split=part, seed=seed)
-    info = load_checkpoint(checkpoint).info if checkpoint else {}
     details = {
         **evaluation_details(evaluation),
-        "training": {k: info[k] for k in ("steps", "seconds") if k in info},
+        "training": {k: loaded.info[k] for k in ("steps", "seconds") if k in loaded.info},
         "health": [verdict._asdict() for verdict in verdicts],
     }
     return Measured(evaluation_rows(evaluation, subject) + kind_rows(evaluation, subject), details)

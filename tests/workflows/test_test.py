@@ -137,7 +137,7 @@ def test_corruptions_have_a_table_and_rows(checkpoints, data, tmp_path):
     ):
         assert text in page, text
     for options, text in (
-        ({"corruptions": ("rain",)}, "`corruptions` must be"),
+        ({"corruptions": ("all", "rain")}, "`corruptions` must be"),
         ({"severities": (7,)}, "`severities` must"),
     ):
         with pytest.raises(ValueError, match=text):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from robustad._checks import check_at_least
@@ -47,15 +48,21 @@ class PGD(Attack):
         """See `Attack.run`."""
         share = 2.5 / self.steps if self.rel_stepsize is None else self.rel_stepsize
         x = climb.ball.start(noise) if self.random_start or restart > 0 else climb.clean
+        way = torch.zeros_like(x)
         for _ in range(self.steps):
             _, gradient = climb.slope(x)
-            x, gradient = climb.narrow(x, gradient)
+            x, way = climb.narrow(x, self.next_way(way, gradient))
             if len(x) == 0:
                 break
-            x = climb.ball.clip(x + share * climb.ball.epsilon * climb.ball.direction(gradient))
+            x = climb.ball.clip(x + share * climb.ball.epsilon * climb.ball.direction(way))
         else:
             climb.values(x)
         return climb.ended(x)
+
+    def next_way(self, way: Tensor, gradient: Tensor) -> Tensor:
+        """Where to go, from the way of the last step and the gradient here."""
+        del way
+        return gradient
 
 
 @dataclass(frozen=True, kw_only=True)

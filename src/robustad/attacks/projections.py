@@ -37,12 +37,14 @@ class Ball:
 
     def clip(self, images: Tensor) -> Tensor:
         """Nearest point of the ball (L2: scaled towards the centre), then clipped to [0, 1]."""
-        offset = self._allowed(images - self.centre)
+        return (self.centre + self.shortened(images - self.centre)).clamp(0, 1)
+
+    def shortened(self, offset: Tensor) -> Tensor:
+        """The offset, no longer than epsilon and only where something may change."""
+        offset = self._allowed(offset)
         if self.norm == "linf":
-            offset = offset.clamp(-self.epsilon, self.epsilon)
-        else:
-            offset = offset * (self.epsilon / per_image_norm(offset)).clamp_max(1)
-        return (self.centre + offset).clamp(0, 1)
+            return offset.clamp(-self.epsilon, self.epsilon)
+        return offset * (self.epsilon / per_image_norm(offset)).clamp_max(1)
 
     def start(self, noise: Tensor) -> Tensor:
         """A random point of the ball from uniform noise in [-1, 1]."""

@@ -45,7 +45,7 @@ def universal_perturbation(
     if len(images) == 0:
         raise ValueError("`images` holds none: a universal perturbation is found on images")
     clean, delta = images.detach(), torch.zeros_like(images[:1])
-    ball = Ball(torch.full_like(delta, 0.5), min(epsilon, 0.5) if norm == "linf" else epsilon, norm)
+    ball = Ball(delta, epsilon, norm)
     best, highest = delta, _mean(objective, clean, delta, batch_size)
     for number in range(passes):
         stride = epsilon * max(0.02, 0.5 * (1 - number / passes))
@@ -55,7 +55,7 @@ def universal_perturbation(
             # every image has the same say, however steep its objective is
             size = gradient.abs().mean(dim=(1, 2, 3), keepdim=True).clamp_min(torch.finfo(gradient.dtype).tiny)
             way = ball.direction((gradient / size).mean(0, keepdim=True))
-            delta = ball.clip(ball.centre + delta + stride * way) - ball.centre
+            delta = ball.shortened(delta + stride * way)
         mean = _mean(objective, clean, delta, batch_size)
         if mean > highest:
             best, highest = delta, mean

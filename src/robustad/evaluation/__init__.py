@@ -1,6 +1,14 @@
 """Honest robustness: attack suites, worst cases, and results in one long format."""
 
-from robustad.evaluation.corrupted import ALL, FALSE_ALARMS, MISSES, SEVERITY, corruption_rows, evaluate_corruptions
+from robustad.evaluation.corrupted import (
+    ALL,
+    FALSE_ALARMS,
+    MISSES,
+    SEVERITY,
+    check_corruptions,
+    corruption_rows,
+    evaluate_corruptions,
+)
 from robustad.evaluation.ensemble import Attacked, Batch, worst_case
 from robustad.evaluation.figures import (
     BASELINE,
@@ -54,6 +62,7 @@ __all__ = [
     "View",
     "aggregate_seeds",
     "baseline_scores",
+    "check_corruptions",
     "check_health",
     "corruption_rows",
     "current_commit",

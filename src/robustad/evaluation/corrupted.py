@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from robustad._checks import check_choice
 from robustad._progress import Progress
@@ -62,14 +63,10 @@ def evaluate_corruptions(
     Raises:
         ValueError: If there is no such corruption or severity, or no image.
     """
-    for name in names:
-        check_choice("corruptions", name, INDUSTRIAL)
-    wrong = [severity for severity in severities if severity not in SEVERITIES]
-    if wrong or not severities:
-        raise ValueError(f"`severities` must be whole numbers from 1 to 5, got {list(severities)}")
+    check_corruptions(names, severities)
     if len(dataset) == 0:
         raise ValueError("there is no test image")
-    store, device = store or Store(), device_of(detector)
+    store = store or Store()
     kinds = [("none", 0), *((name, severity) for name in names for severity in sorted(set(severities)))]
     chunks = [range(i, min(i + batch_size, len(dataset))) for i in range(0, len(dataset), batch_size)]
     found: dict[tuple[str, int], list[Arrays]] = {kind: [] for kind in kinds}
@@ -83,10 +80,7 @@ def evaluate_corruptions(
                 if arrays is None:
                     if images is None:
                         images = torch.stack([dataset[index]["image"] for index in chunk]).float() / 255
-                    x = images if name == "none" else corrupt(images, name, severity, seed=seed)
-                    with torch.no_grad():
-                        scores = Witness(detector).scores(x.to(device))
-                    arrays = {"scores": scores.float().cpu().numpy(), "brightness": x.mean(dim=(1, 2, 3)).numpy()}
+                    arrays = _seen(detector, images if name == "none" else corrupt(images, name, severity, seed=seed))
                     store.put(arrays, *key)
                 found[name, severity].append(arrays)
                 shown.update(len(chunk), note=name)
@@ -99,6 +93,21 @@ def evaluate_corruptions(
         )
         for (name, severity), parts in found.items()
     ]
+
+
+def check_corruptions(names: Sequence[str], severities: Sequence[int]) -> None:
+    """Refuse unknown corruptions, and severities other than 1 to 5."""
+    for name in names:
+        check_choice("corruptions", name, INDUSTRIAL)
+    if not severities or set(severities) - set(SEVERITIES):
+        raise ValueError(f"`severities` must be whole numbers from 1 to 5, got {list(severities)}")
+
+
+def _seen(detector: Any, images: Tensor) -> Arrays:
+    """What the detector and the baseline say of images."""
+    with torch.no_grad():
+        scores = Witness(detector).scores(images.to(device_of(detector)))
+    return {"scores": scores.float().cpu().numpy(), "brightness": images.mean(dim=(1, 2, 3)).numpy()}
 
 
 def usual_threshold(scores: NDArray[np.float32], labels: NDArray[np.bool_]) -> float | None:

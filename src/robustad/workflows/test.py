@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from robustad._checks import check_at_least, check_choice, check_epsilon
-from robustad.corruptions import INDUSTRIAL, SEVERITIES
+from robustad.corruptions import INDUSTRIAL
 from robustad.data import ImageDataset, Sample
 from robustad.data.partition import PARTS, Part, choose_part
 from robustad.detectors import Checkpoint, load_checkpoint
@@ -24,6 +24,7 @@ from robustad.evaluation import (
     Subject,
     Suite,
     Verdict,
+    check_corruptions,
     corruption_rows,
     evaluate,
     evaluate_corruptions,
@@ -97,10 +98,7 @@ class TestConfig:
             check_epsilon(epsilon)
         check_choice("part", self.part, PARTS)
         check_at_least("batch_size", self.batch_size, 1)
-        for name in self.corruptions:
-            check_choice("corruptions", name, ("all", *INDUSTRIAL))
-        if not self.severities or set(self.severities) - set(SEVERITIES):
-            raise ValueError(f"`severities` must be whole numbers from 1 to 5, got {list(self.severities)}")
+        check_corruptions([name for name in self.corruptions if name != "all"], self.severities)
         if self.max_images is not None:
             check_at_least("max_images", self.max_images, 2)
         _ = self.suite

@@ -45,10 +45,13 @@ def test_scores_are_repeatable_and_leave_the_random_state_alone(detector):
 
 
 def test_gradients_agree_with_finite_differences(detector):
-    network = Cobra(CobraConfig(width=2, views=2, blocks=SCARS)).double()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = Cobra(CobraConfig(width=2, views=2, blocks=SCARS)).double()
     network.remember([images(4).double()])
     x = images(2).double()
     direction = torch.randn(x.shape, generator=torch.Generator().manual_seed(5)).double()
+    direction /= direction.norm()  # short enough to stay on one side of every kink
     x.requires_grad_(True)
     (gradient,) = torch.autograd.grad(network(x).scores.sum(), x)
     step = 1e-6
@@ -71,6 +74,15 @@ def test_the_light_score_reads_one_block_and_one_view(detector, tmp_path):
     assert light.axes.shape == (1, 6, 128)
     again = load_checkpoint(save_checkpoint(tmp_path / "light", light)).detector
     assert torch.equal(again(images(3)).scores, light(images(3)).scores)
+
+
+def test_one_view_is_the_image_as_it_is(detector):
+    light = with_memory(detector, [images(6)], views=1, scored_blocks=1)
+    torch.testing.assert_close(light.mean_features(images(3)).projections[:, 0], light.features(images(3)).projections)
+    several = with_memory(detector, [images(6)], views=2, scored_blocks=1)
+    assert not torch.equal(several.mean_features(images(3)).projections, light.mean_features(images(3)).projections), (
+        "more are varied"
+    )
 
 
 @pytest.mark.parametrize("max_axes", [11, 12, 1000])

@@ -5,6 +5,7 @@ from torch import nn
 
 from robustad.evaluation import check_health
 from robustad.evaluation.health import CHECKS
+from robustad.ops.colour import jitter_hsv
 
 EPSILON = 15 / 255
 
@@ -106,9 +107,12 @@ def test_each_check_catches_its_defect(score, name):
 
 
 def test_a_kink_under_grey_images_is_not_a_wrong_gradient():
+    """Hue and saturation have no slope at grey, where one channel's change turns the largest into the smallest."""
+
     def coloured(images):
-        spread = images.amax(dim=1) - images.amin(dim=1)  # of grey images 0, and not differentiable
-        return smooth(images) + spread.sum(dim=(1, 2))
+        factor = torch.full((len(images),), 1.3).to(images)
+        turned = jitter_hsv(images, 0.1 * factor, factor, 0.7 * factor)
+        return (turned * turned.new_tensor([1.0, -2.0, 0.5])[:, None, None]).flatten(1).sum(1)
 
     images, labels, _ = made_batch(24)
     grey = images.mean(dim=1, keepdim=True).expand_as(images)

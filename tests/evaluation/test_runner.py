@@ -19,6 +19,7 @@ from robustad.evaluation import (
     kind_rows,
     select,
 )
+from robustad.evaluation.runner import goals
 from robustad.metrics import auroc, matched_auroc, pixel_auroc
 
 SUITE = Suite(steps=2, strong_steps=2)
@@ -259,6 +260,15 @@ def test_stopping_early_saves_passes_and_changes_no_auroc(marked):
     # an attack that is stopped is at least as strong: "last" iterates may come back, "best" ones do not
     for key, value in figures[0].items():
         assert figures[1][key] <= value + 1e-12 if key[0] == "pgd" else figures[1][key] == pytest.approx(value), key
+
+
+def test_an_image_is_finished_when_it_ranks_behind_all_clean_ones_of_the_other_class():
+    scores = np.array([0.1, 0.4, 0.3, 0.9], np.float32)
+    labels = np.array([False, False, True, True])
+    found = goals(scores, labels)
+    np.testing.assert_allclose(found, [0.9, 0.9, -0.1, -0.1], rtol=1e-6)
+    assert (found[:2] > np.float32(0.9)).all() and (-found[2:] < np.float32(0.1)).all(), "a tie is not lost yet"
+    assert goals(scores, labels & False) is None and goals(scores, labels | True) is None
 
 
 def test_one_class_only_is_undefined_with_a_reason(marked):

@@ -57,6 +57,19 @@ def test_views_come_from_seeds_and_the_second_block_is_turned():
     assert views.first.min() >= 0 and views.first.max() <= 1
 
 
+def test_views_are_mirrored_only_where_that_is_wanted():
+    """Brighter to the right: without crops, a view shows by its sides whether it was mirrored."""
+    ramp = torch.linspace(0.2, 0.6, 32).expand(8, 3, 32, 32)
+    made = Batch(ramp.clone(), torch.ones(8, 32, 32, dtype=torch.bool), list(range(8)))
+    for wanted in (True, False):
+        one = method()
+        one.network.config = dataclasses.replace(one.network.config, crop=False, mirror=wanted)
+        views = one.views(made, seed=1)
+        normal = torch.cat([views.first[:8], views.second[:8]])
+        mirrored = normal[..., 0].mean(dim=(1, 2)) > normal[..., -1].mean(dim=(1, 2))
+        assert bool(mirrored.any()) is wanted and not mirrored.all()
+
+
 def test_the_filter_sees_pseudo_anomalies_only_and_what_it_chooses_is_trained_on():
     class Inverting:
         """Takes the negative of every candidate."""

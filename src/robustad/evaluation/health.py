@@ -28,7 +28,7 @@ MIN_CROSSED = 0.95
 MAX_BLACK_BOX_GAIN = 0.05
 """Largest lead of the black box over the white box, in standard deviations of the clean scores."""
 
-_LENGTHS = (0.02, 0.005, 0.001, 0.0002)  # of the steps; some scores only yield to small ones
+_LENGTHS = (0.02, 0.005, 0.001, 0.0002) * 3  # of the steps; some scores only yield to small ones, or to another start
 
 
 class Verdict(NamedTuple):

@@ -70,8 +70,8 @@ def evaluate_corruptions(
     kinds = [("none", 0), *((name, severity) for name in names for severity in sorted(set(severities)))]
     chunks = [range(i, min(i + batch_size, len(dataset))) for i in range(0, len(dataset), batch_size)]
     found: dict[tuple[str, int], list[Arrays]] = {kind: [] for kind in kinds}
-    total = len(kinds) * len(dataset)
-    with frozen(detector), Progress("corrupting", total, unit="images", enabled=show_progress) as shown:
+    shown = Progress("corrupting", len(kinds) * len(dataset), unit="images", enabled=show_progress)
+    with frozen(detector), shown:
         for chunk in chunks:
             images = None
             for name, severity in kinds:

@@ -84,15 +84,7 @@ def evaluate_corruptions(
                     store.put(arrays, *key)
                 found[name, severity].append(arrays)
                 shown.update(len(chunk), note=name)
-    return [
-        Corrupted(
-            name=name,
-            severity=severity,
-            scores=np.concatenate([part["scores"] for part in parts]),
-            brightness=np.concatenate([part["brightness"] for part in parts]),
-        )
-        for (name, severity), parts in found.items()
-    ]
+    return [_joined(name, severity, parts) for (name, severity), parts in found.items()]
 
 
 def check_corruptions(names: Sequence[str], severities: Sequence[int]) -> None:
@@ -108,6 +100,11 @@ def _seen(detector: Any, images: Tensor) -> Arrays:
     with torch.no_grad():
         scores = Witness(detector).scores(images.to(device_of(detector)))
     return {"scores": scores.float().cpu().numpy(), "brightness": images.mean(dim=(1, 2, 3)).numpy()}
+
+
+def _joined(name: str, severity: int, parts: Sequence[Arrays]) -> Corrupted:
+    scores, brightness = (np.concatenate([part[key] for part in parts]) for key in ("scores", "brightness"))
+    return Corrupted(name=name, severity=severity, scores=scores, brightness=brightness)
 
 
 def usual_threshold(scores: NDArray[np.float32], labels: NDArray[np.bool_]) -> float | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -35,6 +36,15 @@ def check_epsilon(epsilon: float, *, norm: str = "linf") -> float:
             f"`epsilon` must be in [0, 1], got {epsilon:g}; for {epsilon:g} grey levels pass {epsilon:g}/255"
         )
     return epsilon
+
+
+def check_radii(epsilons: Sequence[float], *, norm: str = "linf") -> tuple[float, ...]:
+    """Return radii above 0, ascending; 0 may stand among them, since clean images are scored anyway."""
+    radii = sorted(check_epsilon(epsilon, norm=norm) for epsilon in epsilons)
+    for smaller, larger in pairwise(radii):
+        if larger - smaller < 1e-9:
+            raise ValueError(f"`epsilons` holds {larger:g} twice; give each radius once")
+    return tuple(radius for radius in radii if radius > 0)
 
 
 def check_at_least(name: str, value: float, minimum: float) -> None:

@@ -96,3 +96,16 @@ def test_norms_are_per_image():
     x[0, 0, 0, 0], x[0, 1, 0, 0], x[1, 2, 1, 1] = 3, 4, 2
     assert per_image_norm(x).flatten().tolist() == [5, 2]
     assert per_image_norm(x).shape == (2, 1, 1, 1)
+
+
+@quick
+@given(unit, anywhere, radii, norms, st.sampled_from([1, -1]))
+def test_no_image_of_the_ball_is_brighter_or_darker_than_the_shifted_one(centre, point, radius, norm, sign):
+    ball = Ball(centre, radius, norm)
+    shifted, other = ball.shifted(sign), ball.clip(point)
+    assert (length(shifted - centre, norm) <= radius + 1e-9).all()
+    assert shifted.min() >= 0 and shifted.max() <= 1
+    best, rival = (sign * x.flatten(1).mean(1) for x in (shifted, other))
+    assert (best >= rival - 1e-9).all()
+    even = ball.clip(centre + sign * radius / (1 if norm == "linf" else centre[0].numel() ** 0.5))
+    assert (best >= sign * even.flatten(1).mean(1) - 1e-9).all()

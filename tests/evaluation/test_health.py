@@ -3,7 +3,7 @@ import torch
 from evaluation_doubles import ScoreOnly, TinyDetector, made_batch
 from torch import nn
 
-from robustad.evaluation import check_health
+from robustad.evaluation import Doubts, Verdict, check_health
 from robustad.evaluation.health import CHECKS
 from robustad.ops.colour import jitter_hsv
 
@@ -153,3 +153,14 @@ def test_progress_names_each_check():
     names = []
     verdicts(smooth, on_check=names.append)
     assert names == list(CHECKS)
+
+
+def test_doubts_are_the_failed_checks_and_whether_there_is_a_gradient_at_all():
+    honest = Doubts.of(list(verdicts(smooth).values()))
+    assert honest == Doubts((), False)
+    shattered = Doubts.of(
+        [Verdict("Gradient is right", False, "off by half", 0.5), Verdict("Repeatable score", None, "")]
+    )
+    assert shattered == Doubts(("Gradient is right: off by half",), False)
+    assert Doubts.of(list(verdicts(lambda x: smooth(x).detach()).values())).no_gradient
+    assert not Doubts.of([Verdict("Gradient is there", False, "zero for some", 0.5)]).no_gradient

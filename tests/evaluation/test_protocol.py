@@ -2,7 +2,7 @@ import pytest
 import torch
 from evaluation_doubles import PATCH, ScoreOnly, TinyDetector, made_batch
 
-from robustad.attacks import PGD
+from robustad.attacks import APGD, PGD, Square
 from robustad.detectors import PatchGuard, PatchGuardConfig
 from robustad.evaluation import GOALS, SUITE, Batch, Plan, Run, Scene, Suite, worst_case
 from robustad.evaluation.ensemble import Attacked
@@ -54,8 +54,8 @@ def test_ensemble_is_at_least_as_strong_as_each_member_and_as_no_attack():
     images, where = scene(other=Witness(TinyDetector(1).eval()))
     suite = Suite(attacks=("ensemble",), strong_steps=4)
     plan = only(suite, "ensemble", has_other=True)
-    assert [run.goal for run in plan.runs] == ["published", "score", "lse", "top10", "transfer"]
-    assert {run.attack for run in plan.runs} == {PGD(steps=4, restarts=2)}
+    assert [run.goal for run in plan.runs] == ["published", "score", "lse", "top10", "transfer", "score"]
+    assert [run.attack for run in plan.runs] == [PGD(steps=4, restarts=2)] * 5 + [APGD(steps=4, restarts=2)]
     batch = Batch(where, images)
     worst = batch.attacked(plan, EPSILON).scores
     sign = torch.where(where.labels, -1.0, 1.0)
@@ -111,7 +111,7 @@ def test_members_that_a_detector_does_not_allow_are_skipped_and_named():
     plain = ScoreOnly(lambda x: x.mean(dim=(1, 2, 3)))
     suite = Suite(attacks=("ensemble", "map-pgd", "published-pgd"))
     ensemble, maps, published = suite.plans(plain)
-    assert [run.goal for run in ensemble.runs] == ["score"]
+    assert [run.goal for run in ensemble.runs] == ["score", "score"]
     assert dict(ensemble.skipped)["lse"] == "the detector has no patch logits"
     assert maps.runs == () and dict(maps.skipped) == {"map": "the detector has no anomaly maps"}
     assert published.runs == ()
@@ -158,3 +158,22 @@ def test_frozen_puts_everything_back():
 
 def test_plan_without_runs_is_not_a_worst_case():
     assert not Plan(name="pgd", runs=()).worst_of
+
+
+def test_without_a_gradient_only_the_black_box_is_left():
+    suite = Suite(attacks=("pgd", "ensemble")).with_black_box(has_masks=True, white_box=False)
+    pgd, ensemble, square = suite.plans(TinyDetector())
+    assert pgd.runs == () and dict(pgd.skipped) == {"score": "the score has no gradient"}
+    assert ensemble.runs == square.runs and [type(run.attack) for run in square.runs] == [Square]
+
+
+def test_a_doubtful_gradient_adds_the_black_box_once():
+    suite = Suite(attacks=("square", "ensemble")).with_black_box(has_masks=True, white_box=True)
+    assert suite.attacks == ("square", "ensemble")
+    assert Suite().with_black_box(has_masks=False, white_box=True).attacks[-2:] == ("ensemble", "square")
+
+
+@pytest.mark.parametrize("attack", [name for name in SUITE if name != "transfer"])
+def test_every_attack_of_a_suite_takes_its_norm(attack):
+    for run in Suite(attacks=(attack,), norm="l2").plans(TinyDetector())[0].runs:
+        assert run.attack.norm == "l2"

@@ -19,6 +19,7 @@ from robustad.evaluation import (
     kind_rows,
     select,
 )
+from robustad.evaluation import SUITE as SUITES
 from robustad.evaluation.runner import goals
 from robustad.metrics import auroc, matched_auroc, pixel_auroc
 
@@ -283,11 +284,13 @@ def test_details_say_what_the_ensemble_consisted_of(evaluation):
     assert (details["num_normal"], details["num_anomalous"], details["num_with_mask"]) == (8, 8, 8)
     assert details["num_groups"] == 8
     attack = details["attacks"]["ensemble"]
-    assert [run["goal"] for run in attack["runs"]] == ["published", "score", "lse", "top10"]
+    own = ["published", "score", "lse", "top10", "score"]
+    beside = ["published", "score", "map"]  # named attacks: the strong one on the score is its own
+    assert [run["goal"] for run in attack["runs"]] == own + beside
     assert attack["skipped"] == {"transfer": "no other detector was given"}
-    member = details["members"][0]["runs"]["score, 2 steps x 2"]
+    member = details["members"][0]["runs"]["score: pgd, 2 steps x 2"]
     assert member["image_AUROC"] == auroc(
-        evaluation.cell("ensemble", 4 / 255).members["score, 2 steps x 2"], evaluation.labels
+        evaluation.cell("ensemble", 4 / 255).members["score: pgd, 2 steps x 2"], evaluation.labels
     )
 
 
@@ -304,3 +307,34 @@ def test_the_detector_is_left_as_it_was_and_nobody_touches_global_randomness(mar
     run(marked, detector, suite=Suite(attacks=("ensemble",), strong_steps=1))
     assert detector.training and all(p.requires_grad and p.grad is None for p in detector.parameters())
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_in_l2_the_ball_is_round_and_the_baseline_has_its_exact_worst_case_in_it(marked):
+    suite = Suite(attacks=("pgd", "ensemble", "square"), steps=2, strong_steps=2, queries=4, norm="l2")
+    evaluation = evaluate(TinyDetector(), marked, suite, epsilons=(0.5,), keep=keep, show_progress=False)
+    assert evaluation.norm == "l2"
+    moved = evaluation.cell("square", 0.5).views[9].image / 255.0 - evaluation.clean.views[9].image / 255.0
+    assert 0.3 < np.linalg.norm(moved) < 0.5 + 28 * 0.5 / 255  # views are rounded to grey levels
+    low, high = evaluation.brightness_bounds[0.5]
+    even = 0.5 / (3 * 16 * 16) ** 0.5
+    np.testing.assert_allclose(high - evaluation.brightness, even, rtol=0.05)
+    np.testing.assert_allclose(evaluation.brightness - low, even, rtol=0.05)
+    subject = Subject(detector="tiny", recipe="none", data="made")
+    attacked = [row for row in evaluation_rows(evaluation, subject, num_resamples=0) if row.attack != "none"]
+    assert {row.norm for row in attacked} == {"l2"}
+
+
+def test_the_worst_case_is_never_weaker_than_any_attack_beside_it(marked):
+    names = tuple(name for name in SUITES if name != "transfer")
+    suite = Suite(attacks=names, steps=3, strong_steps=3, restarts=1, queries=20)
+    evaluation = run(marked, suite=suite)
+    sign = np.where(evaluation.labels, -1, 1)
+    for cell in evaluation.cells[1:]:
+        worst = evaluation.cell("ensemble", cell.epsilon)
+        assert (worst.scores * sign >= cell.scores * sign).all(), cell.attack
+
+
+def test_a_score_that_turns_nan_under_attack_is_one_clear_line(marked):
+    fragile = ScoreOnly(lambda x: torch.log(x.amin(dim=(1, 2, 3)) - x.detach().amin() + 0.0) * 0 + x.mean((1, 2, 3)))
+    with pytest.raises(ValueError, match="NaN"):
+        run(marked, fragile, Suite(attacks=("ensemble",), strong_steps=1))

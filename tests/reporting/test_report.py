@@ -225,7 +225,7 @@ def test_write_is_atomic(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("epsilon", "text"), [(0, "0"), (8 / 255, "8/255"), (0.5 / 255, "0.001961"), (1.0, "255/255"), (2.5, "2.5")]
+    ("epsilon", "text"), [(0, "0"), (8 / 255, "8/255"), (0.5 / 255, "0.001961"), (1.0, "1"), (2.5, "2.5")]
 )
 def test_format_epsilon(epsilon, text):
     assert format_epsilon(epsilon) == text

@@ -8,7 +8,7 @@ from PIL import Image
 
 from robustad.detectors import load_checkpoint, save_checkpoint
 from robustad.errors import CheckpointError, LayoutError
-from robustad.evaluation import Results, select
+from robustad.evaluation import Results, Verdict, select
 from robustad.reporting import Report
 from robustad.workflows._data import DataConfig
 from robustad.workflows.test import TestConfig, console_table, test
@@ -210,7 +210,7 @@ def test_another_detectors_images_are_tried(checkpoints, data, tmp_path):
     )
     result = test(checkpoints["maps"], data, config, tmp_path / "out")
     details = json.loads(result.results.read_text())["details"]
-    assert [run["goal"] for run in details["attacks"]["ensemble"]["runs"]][-1] == "transfer"
+    assert [run["goal"] for run in details["attacks"]["ensemble"]["runs"]][-2:] == ["transfer", "score"]
     with pytest.raises(ValueError, match="itself"):
         test(other, data, config, tmp_path / "out2")
 
@@ -265,4 +265,41 @@ def test_bad_input_is_one_clear_line(checkpoints, data, tmp_path):
         TestConfig(part="half")
     with pytest.raises(ValueError, match="ensemble"):
         TestConfig(attacks=("everything",))
+    with pytest.raises(ValueError, match="twice"):
+        TestConfig(epsilons=(2 / 255, 0.1, 2 / 255))
+    with pytest.raises(ValueError, match="must not be negative"):
+        TestConfig(epsilons=(-2 / 255,))
+    with pytest.raises(ValueError, match="`queries` must be at least 1"):
+        TestConfig(queries=0)
+    with pytest.raises(ValueError, match="`norm`"):
+        TestConfig(norm="l1")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_gradient_that_cannot_be_believed_calls_the_black_box(checkpoints, data, tmp_path, monkeypatch):
+    wrong = Verdict("Gradient is right", False, "off by half", 0.5)
+    monkeypatch.setattr("robustad.workflows.test.examine", lambda *args, **options: [wrong])
+    config = TestConfig(attacks=("pgd", "ensemble"), epsilons=(8 / 255,), strong_steps=1, restarts=1, queries=5)
+    result = test(checkpoints["maps"], data, config, tmp_path / "doubtful")
+    runs = json.loads(result.results.read_text())["details"]["attacks"]["ensemble"]["runs"]
+    assert any("Square(" in run["attack"] for run in runs) and any("PGD(" in run["attack"] for run in runs)
+    page = result.report.read_text()
+    assert "Do not trust the figures of attacks that use the gradient: Gradient is right: off by half" in page
+
+    cut = Verdict("Gradient is there", False, "the score has no gradient with respect to the pixels")
+    monkeypatch.setattr("robustad.workflows.test.examine", lambda *args, **options: [cut])
+    result = test(checkpoints["maps"], data, config, tmp_path / "cut")
+    details = json.loads(result.results.read_text())["details"]["attacks"]
+    assert details["pgd"] == {"runs": [], "skipped": {"score": "the score has no gradient"}}
+    assert ["Square(" in run["attack"] for run in details["ensemble"]["runs"]] == [True]
+    assert "only attacks that need none were run" in result.report.read_text()
+
+
+def test_l2_has_its_own_radii_and_says_so(checkpoints, data, tmp_path):
+    result = test(
+        checkpoints["maps"], data, TestConfig(attacks=("pgd",), steps=1, norm="l2", health=False), tmp_path / "l2"
+    )
+    attacked = [row for row in result.rows if row.attack == "pgd" and row.metric == "image_AUROC"]
+    assert [(row.norm, row.epsilon) for row in attacked] == [("l2", 0.25), ("l2", 0.5), ("l2", 1.0)]
+    page = result.report.read_text()
+    assert "L2 at the network" in page and "--norm l2" in page

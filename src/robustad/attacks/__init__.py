@@ -19,12 +19,7 @@ from robustad.attacks.square import Square
 from robustad.attacks.universal import universal_perturbation
 
 ATTACKS: dict[str, type[Attack]] = {
-    "fgsm": FGSM,
-    "pgd": PGD,
-    "momentum-pgd": MomentumPGD,
-    "apgd": APGD,
-    "square": Square,
-    "estimated-pgd": EstimatedPGD,
+    attack.name: attack for attack in (FGSM, PGD, MomentumPGD, APGD, Square, EstimatedPGD)
 }
 
 __all__ = [

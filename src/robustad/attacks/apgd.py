@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -31,6 +32,7 @@ class APGD(Attack):
     Source: Croce & Hein 2020, algorithm 1. Deviates: the objective is any of ours, per image, not a loss over logits.
     """
 
+    name: ClassVar[str] = "apgd"
     steps: int = 20
     random_start: bool = False
 

@@ -110,6 +110,8 @@ class Attack(ABC):
         keep: ``best`` iterate by the objective's own value, or the ``last`` one (published protocol).
     """
 
+    name: ClassVar[str]
+    """What tables call it."""
     uses_gradient: ClassVar[bool] = True
     """Whether the objective has to be differentiable."""
 

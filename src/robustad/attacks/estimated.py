@@ -28,6 +28,7 @@ class EstimatedPGD(Attack):
     Source: SPSA, Uesato et al., ICML 2018; NES, Ilyas et al., ICML 2018. Deviates: signed steps instead of Adam.
     """
 
+    name: ClassVar[str] = "estimated-pgd"
     uses_gradient: ClassVar[bool] = False
     steps: int = 10
     samples: int = 32

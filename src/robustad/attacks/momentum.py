@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ class MomentumPGD(PGD):
     Source: Dong et al., CVPR 2018. Deviates: the step reaches beyond epsilon in sum, as PGD's does.
     """
 
+    name: ClassVar[str] = "momentum-pgd"
     decay: float = 1.0
 
     def __post_init__(self) -> None:

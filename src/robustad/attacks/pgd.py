@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -22,6 +23,7 @@ class PGD(Attack):
             only further restarts start at random.
     """
 
+    name: ClassVar[str] = "pgd"
     steps: int = 10
     rel_stepsize: float | None = None
     random_start: bool = False
@@ -69,5 +71,6 @@ class PGD(Attack):
 class FGSM(PGD):
     """One step to the edge of the ball (Goodfellow et al., ICLR 2015): the weakest gradient attack, for comparison."""
 
+    name: ClassVar[str] = "fgsm"
     steps: int = 1
     rel_stepsize: float | None = 1.0

@@ -58,5 +58,20 @@ class Ball:
         gradient = self._allowed(gradient)
         return gradient.sign() if self.norm == "linf" else gradient / per_image_norm(gradient)
 
+    def shifted(self, sign: int) -> Tensor:
+        """The image of the ball with the highest (``sign`` 1) or lowest (-1) mean: every pixel moves alike.
+
+        L2: where a pixel reaches 0 or 1, the others go further (bisection for how far).
+        """
+        room = self._allowed((1 - self.centre) if sign > 0 else self.centre)
+        if self.norm == "linf":
+            return self.centre + sign * room.clamp_max(self.epsilon)
+        low, high = room.new_zeros(len(room), 1, 1, 1), room.flatten(1).amax(dim=1)[:, None, None, None]
+        for _ in range(40):
+            middle = (low + high) / 2
+            fits = per_image_norm(room.minimum(middle)) <= self.epsilon
+            low, high = middle.where(fits, low), high.where(fits, middle)
+        return self.centre + sign * room.minimum(low)
+
     def _allowed(self, offset: Tensor) -> Tensor:
         return offset if self.mask is None else offset * self.mask

@@ -27,6 +27,7 @@ class Square(Attack):
     Source: Andriushchenko et al., ECCV 2020, for L-inf and L2. Deviates: maximises any objective, per image.
     """
 
+    name: ClassVar[str] = "square"
     uses_gradient: ClassVar[bool] = False
     queries: int = 1000
     first_share: float = 0.8

@@ -20,7 +20,7 @@ def build(words: Sequence[str] = ()) -> Parser:
     from robustad.corruptions import INDUSTRIAL
     from robustad.evaluation import SUITE
     from robustad.reporting import format_epsilon
-    from robustad.workflows.test import TestConfig
+    from robustad.workflows.test import RADII, TestConfig
 
     default = TestConfig()
     usage = "robustad test CHECKPOINT [--data NAME | --normal DIR] [--attacks ...] [--epsilons ...] [options]"
@@ -35,8 +35,9 @@ def build(words: Sequence[str] = ()) -> Parser:
         type=float,
         nargs="+",
         default=None,
-        help=f"radii; default: {' '.join(map(format_epsilon, default.epsilons))}",
+        help=f"radii; default: {' '.join(map(format_epsilon, default.radii))}; l2: {' '.join(map(str, RADII['l2']))}",
     )
+    add("--norm", type=str, default=None, help=f"of perturbations: linf or l2; default: {default.norm}")
     add(
         "--targets", type=str, default=None, help=f"attack both, anomalous or normal images; default: {default.targets}"
     )
@@ -63,6 +64,7 @@ def run(arguments: Any) -> int:
 
     # what is not given is left to the dataclass, which knows the defaults
     names = (
+        "norm",
         "targets",
         "part",
         "steps",

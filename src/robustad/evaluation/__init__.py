@@ -20,7 +20,7 @@ from robustad.evaluation.figures import (
     evaluation_rows,
     kind_rows,
 )
-from robustad.evaluation.health import Verdict, check_health
+from robustad.evaluation.health import Doubts, Verdict, check_health
 from robustad.evaluation.protocol import DEFAULT_ATTACKS, GOALS, SUITE, Plan, Run, Scene, Suite
 from robustad.evaluation.results import (
     BenchmarkRow,
@@ -49,6 +49,7 @@ __all__ = [
     "Batch",
     "BenchmarkRow",
     "Cell",
+    "Doubts",
     "Evaluation",
     "Plan",
     "Results",

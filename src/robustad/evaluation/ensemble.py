@@ -89,15 +89,23 @@ def worst_case(results: Iterable[Attacked], labels: Tensor) -> Attacked:
     Args:
         results: At least one; among equal ones the first counts.
         labels: ``(N,)`` bool, True = anomalous.
+
+    Raises:
+        ValueError: If a score is NaN: nothing can be said about such a detector.
     """
     candidates = list(results)
     scores = torch.stack([candidate.scores for candidate in candidates])  # (K, N)
-    winner = (scores * away(labels).to(scores)).argmax(dim=0)
+    if bool(scores.isnan().any()):
+        raise ValueError("the detector gave NaN as a score of an attacked image; correct it, then test again")
+    wrong = scores * away(labels).to(scores)
+    worst = wrong.amax(dim=0)
+    # the first of those that differ by rounding only: which pictures and maps are kept must not depend on it
+    winner = (wrong >= worst - 1e-6 * worst.abs()).int().argmax(dim=0)
     index = torch.arange(len(labels), device=winner.device)
     maps = [candidate.maps for candidate in candidates if candidate.maps is not None]
     return Attacked(
         images=torch.stack([candidate.images for candidate in candidates])[winner, index],
-        scores=scores[winner, index],
+        scores=worst * away(labels).to(worst),
         maps=torch.stack(maps)[winner, index] if len(maps) == len(candidates) else None,
     )
 

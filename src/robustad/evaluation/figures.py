@@ -67,7 +67,7 @@ def kind_rows(evaluation: Evaluation, subject: Subject) -> list[Row]:
         return []
     rows = []
     for cell in evaluation.cells:
-        common = _common(subject, cell.attack, cell.epsilon, evaluation.targets) | {"steps": cell.steps}
+        common = _common(subject, cell.attack, cell.epsilon, evaluation) | {"steps": cell.steps}
         for kind, index in evaluation.against.items():
             value, reason = defined(auroc, cell.scores[index], evaluation.labels[index])
             rows.append(Row(**common, metric="image_AUROC", value=value, reason=reason, against=kind))
@@ -98,7 +98,7 @@ def defined(metric: Callable[..., float], *arguments: Any) -> tuple[float | None
 
 
 def _cell_rows(evaluation: Evaluation, cell: Cell, subject: Subject, num_resamples: int) -> Iterator[Row]:
-    common = _common(subject, cell.attack, cell.epsilon, evaluation.targets) | {"steps": cell.steps}
+    common = _common(subject, cell.attack, cell.epsilon, evaluation) | {"steps": cell.steps}
     yield from _image_rows(evaluation, cell.scores, common, num_resamples)
     for name, (value, reason) in cell.pixel.items():
         yield Row(**common, metric=name, value=value, reason=reason)
@@ -107,7 +107,7 @@ def _cell_rows(evaluation: Evaluation, cell: Cell, subject: Subject, num_resampl
 def _baseline_rows(evaluation: Evaluation, subject: Subject, num_resamples: int) -> Iterator[Row]:
     for epsilon in (0.0, *evaluation.brightness_bounds):
         attack = EXACT if epsilon else "none"
-        common = _common(subject, attack, epsilon, evaluation.targets) | {"detector": BASELINE, "recipe": "none"}
+        common = _common(subject, attack, epsilon, evaluation) | {"detector": BASELINE, "recipe": "none"}
         yield from _image_rows(evaluation, baseline_scores(evaluation, epsilon), common, num_resamples)
 
 
@@ -140,7 +140,7 @@ def _interval(scores: NDArray[np.float32], evaluation: Evaluation, num_resamples
     return found.low, found.high
 
 
-def _common(subject: Subject, attack: str, epsilon: float, targets: str) -> dict[str, Any]:
+def _common(subject: Subject, attack: str, epsilon: float, evaluation: Evaluation) -> dict[str, Any]:
     return {
         "detector": subject.detector,
         "recipe": subject.recipe,
@@ -148,9 +148,9 @@ def _common(subject: Subject, attack: str, epsilon: float, targets: str) -> dict
         "split": subject.split,
         "seed": subject.seed,
         "attack": attack,
-        "norm": "linf" if epsilon else "none",
+        "norm": evaluation.norm if epsilon else "none",
         "epsilon": epsilon,
-        "targets": targets,
+        "targets": evaluation.targets,
     }
 
 

@@ -277,14 +277,34 @@ def check_black_box(patient: Patient) -> tuple[bool | None, str, float | None]:
     return lead <= MAX_BLACK_BOX_GAIN, why, lead
 
 
+class Doubts(NamedTuple):
+    """What speaks against figures of attacks that use gradients.
+
+    Attributes:
+        reasons: Failed checks: name and what was measured; empty = nothing.
+        no_gradient: Whether there is no gradient at all.
+    """
+
+    reasons: tuple[str, ...]
+    no_gradient: bool
+
+    @classmethod
+    def of(cls, verdicts: Sequence[Verdict]) -> Doubts:
+        """From the outcome of the checks; a score that changes from call to call is a doubt of its own kind."""
+        failed = [v for v in verdicts if v.passed is False]
+        cut = any(v.name == _GRADIENT and v.figure is None for v in failed)
+        return cls(tuple(f"{v.name}: {v.why}" for v in failed), cut)
+
+
 def _spread(patient: Patient) -> float:
     """Standard deviation of the clean scores, never zero."""
     return max(float(patient.clean.std(correction=0)), 1e-12)
 
 
+_GRADIENT = "Gradient is there"
 CHECKS: dict[str, Callable[[Patient], tuple[bool | None, str, float | None]]] = {
     "Repeatable score": check_repeatable,
-    "Gradient is there": check_gradient,
+    _GRADIENT: check_gradient,
     "Gradient is right": check_finite_differences,
     "More ε, more harm": check_monotone_epsilon,
     "More steps, more harm": check_monotone_steps,

@@ -7,7 +7,7 @@ and the strong ones that the headline rests on (``strong_steps``, ``restarts``, 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -16,6 +16,7 @@ from robustad._checks import check_at_least, check_choice
 from robustad.attacks import (
     APGD,
     FGSM,
+    NORMS,
     PGD,
     Attack,
     MapObjective,
@@ -120,8 +121,9 @@ class Run:
 
     @property
     def label(self) -> str:
-        """Short description, e.g. ``lse, 20 steps x 2``."""
-        return f"{self.goal}, {self.attack.effort} x {self.attack.restarts}"
+        """Short description, e.g. ``lse: pgd, 20 steps x 2``; ``last``: whatever came last, not the best."""
+        last = ", last" if self.attack.keep == "last" else ""
+        return f"{self.goal}: {self.attack.name}, {self.attack.effort} x {self.attack.restarts}{last}"
 
     @property
     def steps(self) -> int:
@@ -165,6 +167,8 @@ class Suite:
         strong_steps: Steps of all others, and of every member of ``ensemble``.
         restarts: Runs of the same; further ones start at random.
         queries: Queries of ``square``.
+        norm: Of the ball, for all attacks: ``linf`` or ``l2``.
+        white_box: Whether attacks that need a gradient are run; not where there is none.
         stop_early: Leave an image alone once its attacked score lies beyond all clean scores of the other class. No
             AUROC changes by that, since all its pairs are lost already; its score itself would have moved further.
     """
@@ -176,11 +180,14 @@ class Suite:
     restarts: int = 2
     queries: int = 1000
     stop_early: bool = False
+    norm: str = "linf"
+    white_box: bool = True
 
     def __post_init__(self) -> None:
         for name in self.attacks or ():
             check_choice("attacks", name, SUITE)
         check_choice("targets", self.targets, TARGETS)
+        check_choice("norm", self.norm, NORMS)
         for name in ("steps", "strong_steps", "restarts", "queries"):
             check_at_least(name, getattr(self, name), 1)
 
@@ -197,15 +204,25 @@ class Suite:
         """
         names = self.attacks
         if names is None:
-            names = tuple(name for name in DEFAULT_ATTACKS if name != "map-pgd" or has_masks)
+            names = default_attacks(has_masks=has_masks)
         elif "transfer" in names and not has_other:
             raise ValueError("attack 'transfer' needs another detector: pass its checkpoint as `transfer`")
-        return tuple(self._plan(name, detector, has_other) for name in dict.fromkeys(names))
+        plans = [self._plan(name, detector, has_other) for name in dict.fromkeys(names)]
+        every = tuple(dict.fromkeys(run for plan in plans for run in plan.runs))
+        # runs that are made anyway cost a worst case nothing, and it is never weaker than what stands beside it
+        return tuple(replace(p, runs=tuple(dict.fromkeys(p.runs + every))) if p.worst_of else p for p in plans)
+
+    def with_black_box(self, *, has_masks: bool, white_box: bool) -> Suite:
+        """The same with ``square``: for detectors whose gradient cannot be believed, or is not there."""
+        names = self.attacks or default_attacks(has_masks=has_masks)
+        return replace(self, attacks=tuple(dict.fromkeys((*names, "square"))), white_box=white_box)
 
     def _plan(self, name: str, detector: Any, has_other: bool) -> Plan:
         runs, skipped = [], []
         for run in SUITE[name](self):
             lack = _lacks(GOALS[run.goal].needs, detector, has_other)
+            if run.attack.uses_gradient and not self.white_box:
+                lack = "the score has no gradient"
             if lack is None:
                 runs.append(run)
             else:
@@ -224,36 +241,46 @@ def _lacks(need: str, detector: Any, has_other: bool) -> str | None:
 
 
 def _quick(suite: Suite, goal: str) -> tuple[Run, ...]:
-    return (Run(goal=goal, attack=PGD(steps=suite.steps, keep="last")),)
+    return (Run(goal=goal, attack=PGD(steps=suite.steps, keep="last", norm=suite.norm)),)
 
 
 def _strong(suite: Suite, *goals: str) -> tuple[Run, ...]:
-    attack = PGD(steps=suite.strong_steps, restarts=suite.restarts)
+    attack = PGD(steps=suite.strong_steps, restarts=suite.restarts, norm=suite.norm)
     return tuple(Run(goal=goal, attack=attack, judged=goal not in ("map", "transfer")) for goal in goals)
 
 
-def _one(goal: str, attack: Attack) -> tuple[Run, ...]:
-    return (Run(goal=goal, attack=attack),)
+def _steepest(suite: Suite, attack: type[PGD | MomentumPGD | APGD]) -> tuple[Run, ...]:
+    found = attack(steps=suite.strong_steps, restarts=suite.restarts, norm=suite.norm)
+    return (Run(goal="score", attack=found),)
+
+
+def _ensemble(suite: Suite) -> tuple[Run, ...]:
+    return _strong(suite, "published", "score", "lse", "top10", "transfer") + _steepest(suite, APGD)
 
 
 SUITE: dict[str, Callable[[Suite], tuple[Run, ...]]] = {
     "published-pgd": lambda suite: _quick(suite, "published"),
-    "fgsm": lambda suite: _one("score", FGSM()),
+    "fgsm": lambda suite: (Run(goal="score", attack=FGSM(norm=suite.norm)),),
     "pgd": lambda suite: _quick(suite, "score"),
     "adaptive-pgd": lambda suite: _strong(suite, "score"),
-    "momentum-pgd": lambda s: _one("score", MomentumPGD(steps=s.strong_steps, restarts=s.restarts)),
-    "apgd": lambda suite: _one("score", APGD(steps=suite.strong_steps, restarts=suite.restarts)),
+    "momentum-pgd": lambda suite: _steepest(suite, MomentumPGD),
+    "apgd": lambda suite: _steepest(suite, APGD),
     "lse-pgd": lambda suite: _strong(suite, "lse"),
     "top10-pgd": lambda suite: _strong(suite, "top10"),
     "map-pgd": lambda suite: _strong(suite, "map"),
     "transfer": lambda suite: _strong(suite, "transfer"),
-    "square": lambda suite: _one("score", Square(queries=suite.queries)),
-    "ensemble": lambda suite: _strong(suite, "published", "score", "lse", "top10", "transfer"),
+    "square": lambda suite: (Run(goal="score", attack=Square(queries=suite.queries, norm=suite.norm)),),
+    "ensemble": _ensemble,
 }
 """Attacks by name; one row each.
 
 ``published-pgd`` and ``pgd`` start at the clean image and return the last iterate, as published tables do. ``ensemble``
-is the worst case per image over its runs and the clean image: highest reported score of a normal image, lowest of an
-anomalous one.
+is the worst case per image over its own runs, those of every other named attack, and the clean image: highest reported
+score of a normal image, lowest of an anomalous one.
 """
 DEFAULT_ATTACKS = ("published-pgd", "pgd", "adaptive-pgd", "ensemble", "map-pgd")
+
+
+def default_attacks(*, has_masks: bool) -> tuple[str, ...]:
+    """`DEFAULT_ATTACKS` as far as they make sense: maps are attacked where there is a truth to compare them with."""
+    return tuple(name for name in DEFAULT_ATTACKS if name != "map-pgd" or has_masks)

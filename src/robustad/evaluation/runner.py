@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from robustad._checks import check_at_least, check_epsilon
+from robustad._checks import check_at_least, check_radii
 from robustad._progress import Progress
+from robustad.attacks import Ball
 from robustad.data import ImageDataset, against_each
 from robustad.evaluation.ensemble import Attacked, Batch
 from robustad.evaluation.protocol import Plan, Scene, Suite
@@ -76,6 +77,7 @@ class Evaluation:
         plans: What each attack came down to.
         cells: Clean first, then radius by radius.
         targets: Who was attacked.
+        norm: Of the ball of attacks.
         against: By kind of anomaly the positions of all normal images and of these anomalies; see `against_each`.
     """
 
@@ -88,6 +90,7 @@ class Evaluation:
     plans: tuple[Plan, ...]
     cells: tuple[Cell, ...]
     targets: str
+    norm: str = "linf"
     against: dict[str, list[int]] = field(default_factory=dict)
 
     @property
@@ -133,7 +136,7 @@ def evaluate(
         ValueError: If there is no image, or a radius or the suite makes no sense.
     """
     check_at_least("batch_size", batch_size, 1)
-    radii = sorted({check_epsilon(epsilon) for epsilon in epsilons} - {0.0})
+    radii = check_radii(epsilons, norm=suite.norm)
     if len(dataset) == 0:
         raise ValueError("there is no test image")
     work = _Work(detector, dataset, suite, batch_size=batch_size, seed=seed, other=other, store=store or Store())
@@ -217,8 +220,8 @@ class _Work:
         batch = Batch(self._scene(items), images, targets=self.suite.targets, seed=self.seed, goals=goals)
         if epsilon == 0:
             return self._arrays(chunk, "none", batch.clean)
-        arrays = {"bounds": _numpy(torch.stack([(images - epsilon).clamp_min(0), (images + epsilon).clamp_max(1)]))}
-        arrays["bounds"] = arrays["bounds"].mean(axis=(2, 3, 4))
+        ball = Ball(images, epsilon, self.suite.norm)
+        arrays = {"bounds": _numpy(torch.stack([ball.shifted(sign).mean(dim=(1, 2, 3)) for sign in (-1, 1)]))}
         for plan in self.plans:
             if plan.runs:
                 arrays |= self._arrays(chunk, plan.name, batch.attacked(plan, epsilon))
@@ -287,6 +290,7 @@ class _Work:
             plans=self.plans,
             cells=tuple(cells),
             targets=self.suite.targets,
+            norm=self.suite.norm,
             against=against_each(self.dataset.samples),
         )
 

@@ -7,6 +7,7 @@ from robustad.reporting.html import data_uri, render, write_report
 from robustad.reporting.leaderboard import Board, boards, figure_text, leaderboard_html, leaderboard_markdown
 from robustad.reporting.report import (
     METRICS,
+    NORM_SIGNS,
     Example,
     ExampleGroup,
     Headline,
@@ -21,6 +22,7 @@ from robustad.reporting.report import (
 
 __all__ = [
     "METRICS",
+    "NORM_SIGNS",
     "Board",
     "Example",
     "ExampleGroup",

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from robustad import __version__
 from robustad.files import write_text
-from robustad.reporting.report import Headline, Report, format_epsilon, spread_text
+from robustad.reporting.report import NORM_SIGNS, Headline, Report, format_epsilon, spread_text
 
 _LABELS = {
     "image_AUROC": "Image AUROC",
@@ -20,7 +20,6 @@ _LABELS = {
     "pixel_AUROC": "Pixel AUROC",
     "pixel_AUPR": "Pixel AUPR",
 }
-_NORMS = {"linf": "L∞", "l2": "L2", "none": ""}
 
 
 def render(report: Report) -> str:
@@ -94,7 +93,7 @@ def environment() -> Environment:
         epsilon=format_epsilon,
         figure=_figure,
         label=lambda name: _LABELS.get(name, name),
-        norm=lambda name: _NORMS.get(name, name),
+        norm=lambda name: NORM_SIGNS.get(name, name),
         spread=spread_text,
     )
     return environment

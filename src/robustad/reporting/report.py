@@ -12,6 +12,10 @@ METRICS = ("image_AUROC", "image_AUPR", "image_F1Max", "pixel_AUROC", "pixel_AUP
 """Metrics in the order of a table's columns; others follow in order of appearance."""
 
 
+NORM_SIGNS = {"linf": "L∞", "l2": "L2", "none": ""}
+"""Norms as people write them."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Headline:
     """The figures on top of the page.
@@ -242,5 +246,5 @@ def format_epsilon(epsilon: float) -> str:
     if epsilon == 0:
         return "0"
     return (
-        f"{levels:.0f}/255" if math.isclose(levels, round(levels), abs_tol=1e-4) and epsilon <= 1 else f"{epsilon:.4g}"
+        f"{levels:.0f}/255" if math.isclose(levels, round(levels), abs_tol=1e-4) and epsilon < 1 else f"{epsilon:.4g}"
     )

@@ -43,12 +43,20 @@ class Curve(NamedTuple):
     high: Sequence[float] | None = None
 
 
+EPSILON_AXES = {
+    "linf": ("largest change of a pixel, ε in grey levels of 255", 255.0),
+    "l2": ("length of the perturbation, ε (L2, pixels in [0, 1])", 1.0),
+}
+"""Label of the radius axis and its unit, by the norm."""
+
+
 def security_curve(
     curves: Mapping[str, Curve],
     *,
     baseline: float | None = None,
     baseline_label: str = "mean brightness",
     metric: str = "image AUROC",
+    norm: str = "linf",
     image_format: ImageFormat = "svg",
 ) -> bytes:
     """A metric against the size of the perturbation, one line per attack.
@@ -58,6 +66,7 @@ def security_curve(
         baseline: What a trivial detector reaches without attack, dashed; None = no line.
         baseline_label: Its name.
         metric: Label of the vertical axis, which runs from 0 to 1.
+        norm: Of the perturbation: a key of `EPSILON_AXES`.
         image_format: ``svg`` or ``png``.
 
     Returns:
@@ -69,10 +78,11 @@ def security_curve(
     if not curves:
         raise ValueError("`curves` must hold at least one curve")
     figure = new_figure(9.4, 4.4)
-    axes = add_axes(figure, 1, 1, 1, xlabel="largest change of a pixel, ε in grey levels of 255", ylabel=metric)
+    label, unit = EPSILON_AXES[norm]
+    axes = add_axes(figure, 1, 1, 1, xlabel=label, ylabel=metric)
     for index, (name, curve) in enumerate(curves.items()):
-        _draw_curve(axes, name, curve, index)
-    stops = sorted({255 * epsilon for curve in curves.values() for epsilon in curve.epsilons})
+        _draw_curve(axes, name, curve, index, unit)
+    stops = sorted({unit * epsilon for curve in curves.values() for epsilon in curve.epsilons})
     right = stops[-1] or 1.0
     axes.set_xlim(-0.02 * right, 1.02 * right)
     axes.set_ylim(0, 1.02)
@@ -224,11 +234,11 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))
 
 
-def _draw_curve(axes: Axes, name: str, curve: Curve, index: int) -> None:
+def _draw_curve(axes: Axes, name: str, curve: Curve, index: int, unit: float) -> None:
     sizes = {len(part) for part in curve if part is not None}
     if len(sizes) != 1 or 0 in sizes:
         raise ValueError(f"curve {name!r} must have as many values as epsilons, at least one")
-    levels = 255 * np.asarray(curve.epsilons, dtype=np.float64)
+    levels = unit * np.asarray(curve.epsilons, dtype=np.float64)
     colour = PALETTE[index % len(PALETTE)]
     if curve.low is not None and curve.high is not None:
         axes.fill_between(levels, curve.low, curve.high, color=colour, alpha=0.16, linewidth=0)

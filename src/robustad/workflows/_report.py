@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from robustad.detectors import Checkpoint
-from robustad.evaluation import BASELINE, MATCHED, Cell, Evaluation, Results, Row, Verdict, select
+from robustad.evaluation import BASELINE, MATCHED, Cell, Doubts, Evaluation, Results, Row, Verdict, select
 from robustad.evaluation.machine import environment
 from robustad.inference import map_scale
 from robustad.metrics import f1max
 from robustad.reporting import (
+    NORM_SIGNS,
     Example,
     ExampleGroup,
     Headline,
@@ -144,6 +145,7 @@ def _sentences(findings: Findings) -> Iterator[str]:
         kind = "anomalous" if evaluation.labels[0] else "normal"
         yield f"All test images are {kind}: whether the detector separates the classes cannot be measured."
         return
+    yield from _doubts(findings)
     if worst is not None:
         yield from _gap_sentence(findings, worst)
         before, after = (findings.figure("image_AUROC", cell, BASELINE) for cell in (clean, worst))
@@ -159,6 +161,19 @@ def _sentences(findings: Findings) -> Iterator[str]:
     left = findings.figure("AUPRO", moved)
     if found is not None and left is not None and worst is not None:
         yield f"Localization (AUPRO) falls from {found:.3f} to {left:.3f} at {format_epsilon(worst.epsilon)}."
+
+
+def _doubts(findings: Findings) -> Iterator[str]:
+    doubts = Doubts.of(findings.verdicts)
+    if not doubts.reasons or findings.worst is None:
+        return
+    if doubts.no_gradient:
+        yield "The score has no gradient: only attacks that need none were run. They find less than others would."
+    else:
+        yield (
+            f"Do not trust the figures of attacks that use the gradient: {'; '.join(doubts.reasons)}. An attack "
+            "without gradient (square) was run as well; wherever it does more harm, the worst case says so."
+        )
 
 
 def _gap_sentence(findings: Findings, worst: Cell) -> Iterator[str]:
@@ -195,7 +210,7 @@ def _summary(findings: Findings) -> dict[str, str]:
         "Data": f"{findings.data.label}, {'whole test set' if split == 'all' else f'split {split}'}",
         "Images": f"{int(labels.sum())} anomalous ({masks} with mask), {int((~labels).sum())} normal",
         "Image size": f"{config.image_size} x {config.image_size}",
-        "Threat model": "L∞ at the network's input, every channel by itself",
+        "Threat model": f"{NORM_SIGNS[evaluation.norm]} at the network's input, every channel by itself",
         "Attacked": {"both": "normal and anomalous images"}.get(evaluation.targets, f"{evaluation.targets} images"),
         **({"Not run": "; ".join(f"{', '.join(g)}: {why}" for why, g in skipped.items())} if skipped else {}),
     }

@@ -22,14 +22,14 @@ def report_figures(
 ) -> tuple[ReportFigure, ...]:
     """Security curves, histograms, ROC curves and the training log, as far as there is something to show."""
     return (
-        *_security_curves(rows, worst),
+        *_security_curves(rows, worst, evaluation.norm),
         _histograms(evaluation, worst, threshold),
         *_roc_curves(evaluation, worst),
         *_training(log),
     )
 
 
-def _security_curves(rows: Sequence[Row], worst: Cell | None) -> Iterator[ReportFigure]:
+def _security_curves(rows: Sequence[Row], worst: Cell | None, norm: str) -> Iterator[ReportFigure]:
     if worst is None:
         return
     titles = {"image_AUROC": "How much attack the detector bears", "pixel_AUROC": "How much attack its maps bear"}
@@ -41,7 +41,7 @@ def _security_curves(rows: Sequence[Row], worst: Cell | None) -> Iterator[Report
             has_band = any(curve.low is not None for curve in curves.values())
             yield ReportFigure(
                 title=titles[metric],
-                data=security_curve(curves, metric=label),
+                data=security_curve(curves, metric=label, norm=norm),
                 caption=band if has_band else "",
                 wide=True,
             )

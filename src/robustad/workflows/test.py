@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from robustad._checks import check_at_least, check_choice, check_epsilon
+from robustad._checks import check_at_least, check_choice, check_radii
 from robustad.corruptions import INDUSTRIAL
 from robustad.data import ImageDataset, Sample
 from robustad.data.partition import PARTS, Part, choose_part
 from robustad.detectors import Checkpoint, load_checkpoint
 from robustad.errors import LayoutError
 from robustad.evaluation import (
+    Doubts,
     Evaluation,
     Results,
     Row,
@@ -44,6 +45,8 @@ from robustad.workflows._report import Findings, build_report
 if TYPE_CHECKING:
     from rich.table import Table
 
+RADII = {"linf": (1 / 255, 2 / 255, 4 / 255), "l2": (0.25, 0.5, 1.0)}
+"""Radii of attacks by the norm, in pixel units of [0, 1], unless others are asked for."""
 RESULTS, REPORT = "results.json", "report.html"
 _CACHE = "test-cache"  # not "cache": the folder may be a training run's
 
@@ -55,7 +58,8 @@ class TestConfig:
     Attributes:
         attacks: Names out of `robustad.evaluation.SUITE`; None = published and plain PGD, the strongest PGD on the
             score, the worst case over all (``ensemble``) and, where masks exist, PGD on the maps.
-        epsilons: Radii in pixel units of [0, 1], L-inf; clean images are always scored.
+        epsilons: Radii in pixel units of [0, 1]; clean images are always scored. None = `RADII` of the norm.
+        norm: Of the ball: ``linf`` (every pixel a little) or ``l2`` (how far in total).
         steps: Steps of ``published-pgd`` and ``pgd``.
         strong_steps: Steps of all others and of the members of ``ensemble``.
         restarts: Runs of the strong attacks; further ones start at random.
@@ -76,7 +80,8 @@ class TestConfig:
     __test__: ClassVar[bool] = False  # the name looks like a test case to pytest
 
     attacks: tuple[str, ...] | None = None
-    epsilons: tuple[float, ...] = (1 / 255, 2 / 255, 4 / 255)
+    epsilons: tuple[float, ...] | None = None
+    norm: str = "linf"
     steps: int = 10
     strong_steps: int = 20
     restarts: int = 2
@@ -94,14 +99,18 @@ class TestConfig:
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        for epsilon in self.epsilons:
-            check_epsilon(epsilon)
+        check_radii(self.radii, norm=self.norm)
         check_choice("part", self.part, PARTS)
         check_at_least("batch_size", self.batch_size, 1)
         check_corruptions([name for name in self.corruptions if name != "all"], self.severities)
         if self.max_images is not None:
             check_at_least("max_images", self.max_images, 2)
         _ = self.suite
+
+    @property
+    def radii(self) -> tuple[float, ...]:
+        """What ``epsilons`` means."""
+        return RADII[check_choice("norm", self.norm, RADII)] if self.epsilons is None else self.epsilons
 
     @property
     def corruption_names(self) -> tuple[str, ...]:
@@ -119,6 +128,7 @@ class TestConfig:
             restarts=self.restarts,
             queries=self.queries,
             stop_early=self.stop_early,
+            norm=self.norm,
         )
 
 
@@ -181,7 +191,8 @@ def test(
         published=loaded.info.get("recipe") == "published",
     )
     store = Store(folder / _CACHE, context=f"{_digest(loaded)} {fingerprint(samples)} {other and _digest(other)}")
-    evaluation = _evaluate(loaded, other, dataset, config, store)
+    verdicts = _health(loaded, dataset, config, store) if config.health else []
+    evaluation = _evaluate(loaded, other, dataset, config, verdicts, store)
     subject = _subject(loaded, data, config)
     rows, by_kind = evaluation_rows(evaluation, subject), kind_rows(evaluation, subject)
     corrupted = _corrupted(loaded, dataset, config, subject, store)
@@ -193,7 +204,7 @@ def test(
         rows=rows,
         by_kind=by_kind,
         corrupted=corrupted,
-        verdicts=_health(loaded, dataset, config, store) if config.health else [],
+        verdicts=verdicts,
         log=read_log(_run_folder(loaded) / "log.jsonl"),
         command=command or test_command(checkpoint, data, asdict(config), asdict(TestConfig()), folder),
         started=started,
@@ -205,13 +216,22 @@ test.__test__ = False  # type: ignore[attr-defined]
 
 
 def _evaluate(
-    loaded: Checkpoint, other: Checkpoint | None, dataset: ImageDataset, config: TestConfig, store: Store
+    loaded: Checkpoint,
+    other: Checkpoint | None,
+    dataset: ImageDataset,
+    config: TestConfig,
+    verdicts: list[Verdict],
+    store: Store,
 ) -> Evaluation:
+    suite, doubts = config.suite, Doubts.of(verdicts)
+    if doubts.reasons:  # an attack that asks for no gradient has the last word
+        marked = any(sample.label and sample.has_mask for sample in dataset.samples)
+        suite = suite.with_black_box(has_masks=marked, white_box=not doubts.no_gradient)
     return evaluate(
         loaded.detector,
         dataset,
-        config.suite,
-        epsilons=config.epsilons,
+        suite,
+        epsilons=config.radii,
         batch_size=config.batch_size,
         seed=config.seed,
         other=None if other is None else other.detector,
@@ -341,8 +361,8 @@ def _keep(scores: Any, labels: Any) -> Iterable[int]:
 
 
 def _health(loaded: Checkpoint, dataset: ImageDataset, config: TestConfig, store: Store) -> list[Verdict]:
-    radii = [epsilon for epsilon in config.epsilons if epsilon > 0] or [2 / 255]
-    middle = sorted(radii)[(len(radii) - 1) // 2]
+    radii = check_radii(config.radii if config.norm == "linf" else RADII["linf"]) or (2 / 255,)
+    middle = radii[(len(radii) - 1) // 2]
     return examine(loaded.detector, dataset, epsilon=middle, seed=config.seed, store=store)
 
 

@@ -303,3 +303,12 @@ def test_l2_has_its_own_radii_and_says_so(checkpoints, data, tmp_path):
     assert [(row.norm, row.epsilon) for row in attacked] == [("l2", 0.25), ("l2", 0.5), ("l2", 1.0)]
     page = result.report.read_text()
     assert "L2 at the network" in page and "--norm l2" in page
+
+
+def test_certificates_have_a_table_and_rows(checkpoints, data, tmp_path):
+    config = TestConfig(attacks=("pgd",), epsilons=(8 / 255,), steps=1, health=False, certify=0.2, certify_samples=30)
+    result = test(checkpoints["maps"], data, config, tmp_path)
+    rows = select(Results.read(result.results).rows, attack="certified", metric="image_AUROC")
+    assert [(row.norm, row.epsilon) for row in rows] == [("l2", 0.25), ("l2", 0.5)]
+    page = result.report.read_text()
+    assert "What is certain: the detector smoothed with noise of 0.2" in page and "4/255 is 0.87" in page

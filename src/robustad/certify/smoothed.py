@@ -61,19 +61,20 @@ class SmoothedDetector(nn.Module):
         """Medians ``(N,)`` of the noisy scores of images ``(N, 3, S, S)``; no maps."""
         return Prediction(torch.stack([self._noisy(image, self.samples, 0).median() for image in images]), None)
 
-    def noisy_scores(self, images: Tensor, samples: int, *, show_progress: bool = False) -> Floats:
+    def noisy_scores(self, images: Tensor, samples: int, *, first: int = 0, show_progress: bool = False) -> Floats:
         """Scores ``(N, samples)`` of fresh noisy copies, other ones than those that `forward` uses.
 
         Args:
             images: ``(N, 3, S, S)`` in [0, 1].
             samples: Copies per image.
+            first: Number of the first image among all that are certified: each has noise of its own.
             show_progress: Show how far it is and how long it will take.
         """
         check_images(images)
         found = np.empty((len(images), samples), dtype=np.float64)
         with torch.no_grad(), Progress("certifying", len(images), unit="images", enabled=show_progress) as shown:
             for number, image in enumerate(images):
-                found[number] = self._noisy(image, samples, 1 + number).double().cpu().numpy()
+                found[number] = self._noisy(image, samples, 1 + first + number).double().cpu().numpy()
                 shown.update()
         return found
 

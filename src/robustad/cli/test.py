@@ -49,6 +49,10 @@ def build(words: Sequence[str] = ()) -> Parser:
     add("--stop-early", action="store_true", help="spare images that rank behind all of the other class already")
     add("--corruptions", type=str, nargs="+", default=None, help=f"all, or out of {', '.join(INDUSTRIAL)}")
     add("--severities", type=int, nargs="+", default=None, help="severities of corruptions, 1 to 5; default: 1 3 5")
+    add("--certify", type=float, default=None, help="smooth with noise of this spread and say what is certain in L2")
+    radii = " ".join(map(str, default.certify_radii))
+    add("--certify-radii", type=float, nargs="+", default=None, help=f"L2 radii of certificates; default: {radii}")
+    add("--certify-samples", type=int, default=None, help=f"noisy copies; default: {default.certify_samples}")
     add("--max-images", type=int, default=None, help="test at most so many images")
     add("--seed", type=int, default=None, help=f"of random starts; default: {default.seed}")
     add("--batch-size", type=int, default=None, help=f"images per pass; default: {default.batch_size}")
@@ -71,13 +75,15 @@ def run(arguments: Any) -> int:
         "strong_steps",
         "restarts",
         "queries",
+        "certify",
+        "certify_samples",
         "max_images",
         "seed",
         "batch_size",
         "device",
     )
     options = {name: arguments[name] for name in names if arguments[name] is not None}
-    several = ("attacks", "epsilons", "corruptions", "severities")
+    several = ("attacks", "epsilons", "corruptions", "severities", "certify_radii")
     options |= {name: tuple(arguments[name]) for name in several if arguments[name] is not None}
     if arguments.transfer:
         options["transfer"] = Path(arguments.transfer)

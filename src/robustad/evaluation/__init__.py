@@ -1,5 +1,14 @@
 """Honest robustness: attack suites, worst cases, and results in one long format."""
 
+from robustad.evaluation.certified import (
+    ABSTENTIONS,
+    CERTIFIED,
+    SMOOTHED,
+    Certified,
+    CertifyConfig,
+    certified_rows,
+    evaluate_certified,
+)
 from robustad.evaluation.corrupted import (
     ALL,
     FALSE_ALARMS,
@@ -35,8 +44,10 @@ from robustad.evaluation.runner import Cell, Evaluation, View, evaluate
 from robustad.evaluation.store import Store
 
 __all__ = [
+    "ABSTENTIONS",
     "ALL",
     "BASELINE",
+    "CERTIFIED",
     "DEFAULT_ATTACKS",
     "EXACT",
     "FALSE_ALARMS",
@@ -44,11 +55,14 @@ __all__ = [
     "MATCHED",
     "MISSES",
     "SEVERITY",
+    "SMOOTHED",
     "SUITE",
     "Attacked",
     "Batch",
     "BenchmarkRow",
     "Cell",
+    "Certified",
+    "CertifyConfig",
     "Doubts",
     "Evaluation",
     "Plan",
@@ -63,11 +77,13 @@ __all__ = [
     "View",
     "aggregate_seeds",
     "baseline_scores",
+    "certified_rows",
     "check_corruptions",
     "check_health",
     "corruption_rows",
     "current_commit",
     "evaluate",
+    "evaluate_certified",
     "evaluate_corruptions",
     "evaluation_details",
     "evaluation_rows",

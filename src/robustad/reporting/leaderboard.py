@@ -6,7 +6,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from robustad import __version__
-from robustad.evaluation import ALL, BASELINE, EXACT, FALSE_ALARMS, MISSES, SEVERITY, Row, aggregate_seeds, select
+from robustad.evaluation import (
+    ALL,
+    BASELINE,
+    CERTIFIED,
+    EXACT,
+    FALSE_ALARMS,
+    MISSES,
+    SEVERITY,
+    Row,
+    aggregate_seeds,
+    select,
+)
 from robustad.reporting.html import environment
 from robustad.reporting.report import format_epsilon, spread_text
 
@@ -169,7 +180,9 @@ def _columns(rows: Sequence[Row]) -> Iterable[Column]:
 
 def _deciding(columns: Sequence[Column]) -> Column:
     """The worst case at the middle radius; else the attack there that is named last; else clean."""
-    attacked = [column for column in columns if column.epsilon and column.metric == "image_AUROC"]
+    attacked = [
+        column for column in columns if column.epsilon and column.metric == "image_AUROC" and column.attack != CERTIFIED
+    ]
     if not attacked:
         return columns[0]
     radii = sorted({column.epsilon for column in attacked})

@@ -10,7 +10,18 @@ from typing import Any
 import numpy as np
 
 from robustad.detectors import Checkpoint
-from robustad.evaluation import BASELINE, MATCHED, Cell, Doubts, Evaluation, Results, Row, Verdict, select
+from robustad.evaluation import (
+    BASELINE,
+    MATCHED,
+    Cell,
+    CertifyConfig,
+    Doubts,
+    Evaluation,
+    Results,
+    Row,
+    Verdict,
+    select,
+)
 from robustad.evaluation.machine import environment
 from robustad.inference import map_scale
 from robustad.metrics import f1max
@@ -29,6 +40,7 @@ from robustad.reporting import (
 )
 from robustad.visual import strip
 from robustad.workflows._data import DataConfig
+from robustad.workflows._report_certified import certified_table
 from robustad.workflows._report_corruptions import corruption_table
 from robustad.workflows._report_figures import report_figures
 
@@ -55,6 +67,8 @@ class Findings:
         rows: The figures.
         by_kind: Figures against each kind of anomaly by itself.
         corrupted: Figures on corrupted images.
+        certified: What is certain in L2.
+        certificate: How; None = it was not asked for.
         verdicts: Outcome of the health checks.
         log: Training log, if there is one.
         command: The command that repeats the test.
@@ -68,6 +82,8 @@ class Findings:
     rows: list[Row]
     by_kind: list[Row]
     corrupted: list[Row]
+    certified: list[Row]
+    certificate: CertifyConfig | None
     verdicts: list[Verdict]
     log: list[dict[str, Any]]
     command: str
@@ -238,6 +254,14 @@ def _tables(findings: Findings) -> Iterator[MetricTable]:
     if findings.corrupted:
         calibrated = findings.checkpoint.calibration is not None
         yield corruption_table(findings.corrupted, findings.checkpoint.detector.name, calibrated=calibrated)
+    if findings.certificate is not None:
+        yield certified_table(
+            findings.certified,
+            findings.checkpoint.detector.name,
+            sigma=findings.certificate.sigma,
+            confidence=findings.certificate.confidence,
+            pixels=3 * findings.checkpoint.detector.image_size**2,
+        )
 
 
 def _member_table(evaluation: Evaluation, worst: Cell) -> MetricTable:

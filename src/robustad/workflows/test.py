@@ -17,6 +17,7 @@ from robustad.data.partition import PARTS, Part, choose_part
 from robustad.detectors import Checkpoint, load_checkpoint
 from robustad.errors import LayoutError
 from robustad.evaluation import (
+    CertifyConfig,
     Doubts,
     Evaluation,
     Results,
@@ -25,9 +26,11 @@ from robustad.evaluation import (
     Subject,
     Suite,
     Verdict,
+    certified_rows,
     check_corruptions,
     corruption_rows,
     evaluate,
+    evaluate_certified,
     evaluate_corruptions,
     evaluation_details,
     evaluation_rows,
@@ -67,6 +70,10 @@ class TestConfig:
         stop_early: Leave an image alone once it ranks behind all clean images of the other class; see `Suite`.
         corruptions: Names out of `robustad.corruptions.INDUSTRIAL`; ``all`` = each of them.
         severities: Severities of corruptions, 1 to 5.
+        certify: Standard deviation of the noise that the detector is smoothed with to say what is certain in L2; 0 = no
+            certificate.
+        certify_radii: L2 radii of certificates.
+        certify_samples: Noisy copies per image.
         targets: Who is attacked: ``both``, ``anomalous`` (hide a defect) or ``normal`` (stop the line).
         part: Half of the test set: ``all``, ``dev`` (to make choices on) or ``final`` (to publish).
         max_images: Test at most so many images, of both classes in proportion, neither below a quarter.
@@ -89,6 +96,9 @@ class TestConfig:
     stop_early: bool = False
     corruptions: tuple[str, ...] = ()
     severities: tuple[int, ...] = (1, 3, 5)
+    certify: float = 0.0
+    certify_radii: tuple[float, ...] = (0.25, 0.5)
+    certify_samples: int = 1000
     targets: str = "both"
     part: Part = "all"
     max_images: int | None = None
@@ -105,7 +115,7 @@ class TestConfig:
         check_corruptions([name for name in self.corruptions if name != "all"], self.severities)
         if self.max_images is not None:
             check_at_least("max_images", self.max_images, 2)
-        _ = self.suite
+        _ = self.suite, self.certificate
 
     @property
     def radii(self) -> tuple[float, ...]:
@@ -116,6 +126,13 @@ class TestConfig:
     def corruption_names(self) -> tuple[str, ...]:
         """What ``corruptions`` means."""
         return tuple(INDUSTRIAL) if "all" in self.corruptions else tuple(dict.fromkeys(self.corruptions))
+
+    @property
+    def certificate(self) -> CertifyConfig | None:
+        """What is to be certain; None = nothing."""
+        if self.certify == 0:
+            return None
+        return CertifyConfig(sigma=self.certify, radii=self.certify_radii, samples=self.certify_samples)
 
     @property
     def suite(self) -> Suite:
@@ -196,6 +213,7 @@ def test(
     subject = _subject(loaded, data, config)
     rows, by_kind = evaluation_rows(evaluation, subject), kind_rows(evaluation, subject)
     corrupted = _corrupted(loaded, dataset, config, subject, store)
+    certified = _certified(loaded, dataset, config, subject, store)
     findings = Findings(
         checkpoint=loaded,
         data=data,
@@ -204,6 +222,8 @@ def test(
         rows=rows,
         by_kind=by_kind,
         corrupted=corrupted,
+        certified=certified,
+        certificate=config.certificate,
         verdicts=verdicts,
         log=read_log(_run_folder(loaded) / "log.jsonl"),
         command=command or test_command(checkpoint, data, asdict(config), asdict(TestConfig()), folder),
@@ -259,6 +279,15 @@ def _corrupted(
     return corruption_rows(measured, labels, subject, threshold=calibration.threshold if calibration else None)
 
 
+def _certified(
+    loaded: Checkpoint, dataset: ImageDataset, config: TestConfig, subject: Subject, store: Store
+) -> list[Row]:
+    if config.certificate is None:
+        return []
+    found = evaluate_certified(loaded.detector, dataset, config.certificate, seed=config.seed, store=store)
+    return certified_rows(found, subject)
+
+
 def _write(findings: Findings, config: TestConfig, folder: Path, train: list[Sample], store: Store) -> TestResult:
     loaded = findings.checkpoint
     details: dict[str, Any] = evaluation_details(findings.evaluation) | {
@@ -270,7 +299,7 @@ def _write(findings: Findings, config: TestConfig, folder: Path, train: list[Sam
     }
     results = Results.of_run(
         _run_folder(loaded).name or "test",
-        [*findings.rows, *findings.by_kind, *_new(findings.corrupted)],
+        [*findings.rows, *findings.by_kind, *_new(findings.corrupted), *findings.certified],
         command=findings.command,
         started=findings.started,
         details=details,

@@ -312,3 +312,15 @@ def test_certificates_have_a_table_and_rows(checkpoints, data, tmp_path):
     assert [(row.norm, row.epsilon) for row in rows] == [("l2", 0.25), ("l2", 0.5)]
     page = result.report.read_text()
     assert "What is certain: the detector smoothed with noise of 0.2" in page and "4/255 is 0.87" in page
+
+
+def test_other_threats_have_a_table_and_rows(checkpoints, data, tmp_path):
+    config = TestConfig(
+        attacks=("pgd",), epsilons=(8 / 255,), steps=1, health=False, stickers=(0.2,), universal=(8 / 255,)
+    )
+    result = test(checkpoints["maps"], data, config, tmp_path)
+    rows = Results.read(result.results).rows
+    assert [row.epsilon for row in select(rows, attack=["sticker", "universal"])] == [0.2, 8 / 255]
+    page = result.report.read_text()
+    assert "sticker, 20% of the side" in page and "one perturbation for all images, 8/255" in page
+    assert "--stickers 0.2 --universal 8/255" in page

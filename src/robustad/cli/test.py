@@ -49,6 +49,8 @@ def build(words: Sequence[str] = ()) -> Parser:
     add("--stop-early", action="store_true", help="spare images that rank behind all of the other class already")
     add("--corruptions", type=str, nargs="+", default=None, help=f"all, or out of {', '.join(INDUSTRIAL)}")
     add("--severities", type=int, nargs="+", default=None, help="severities of corruptions, 1 to 5; default: 1 3 5")
+    add("--stickers", type=float, nargs="+", default=None, help="sides of stickers, as shares of the image's side")
+    add("--universal", type=float, nargs="+", default=None, help="radii of one perturbation for all images, L-inf")
     add("--certify", type=float, default=None, help="smooth with noise of this spread and say what is certain in L2")
     radii = " ".join(map(str, default.certify_radii))
     add("--certify-radii", type=float, nargs="+", default=None, help=f"L2 radii of certificates; default: {radii}")
@@ -83,7 +85,7 @@ def run(arguments: Any) -> int:
         "device",
     )
     options = {name: arguments[name] for name in names if arguments[name] is not None}
-    several = ("attacks", "epsilons", "corruptions", "severities", "certify_radii")
+    several = ("attacks", "epsilons", "corruptions", "severities", "certify_radii", "stickers", "universal")
     options |= {name: tuple(arguments[name]) for name in several if arguments[name] is not None}
     if arguments.transfer:
         options["transfer"] = Path(arguments.transfer)

@@ -42,6 +42,7 @@ from robustad.evaluation.results import (
 )
 from robustad.evaluation.runner import Cell, Evaluation, View, evaluate
 from robustad.evaluation.store import Store
+from robustad.evaluation.threats import STICKER, UNIVERSAL, ThreatConfig, evaluate_threats, threat_rows
 
 __all__ = [
     "ABSTENTIONS",
@@ -56,7 +57,9 @@ __all__ = [
     "MISSES",
     "SEVERITY",
     "SMOOTHED",
+    "STICKER",
     "SUITE",
+    "UNIVERSAL",
     "Attacked",
     "Batch",
     "BenchmarkRow",
@@ -73,6 +76,7 @@ __all__ = [
     "Store",
     "Subject",
     "Suite",
+    "ThreatConfig",
     "Verdict",
     "View",
     "aggregate_seeds",
@@ -85,10 +89,12 @@ __all__ = [
     "evaluate",
     "evaluate_certified",
     "evaluate_corruptions",
+    "evaluate_threats",
     "evaluation_details",
     "evaluation_rows",
     "kind_rows",
     "machine_description",
     "select",
+    "threat_rows",
     "worst_case",
 ]

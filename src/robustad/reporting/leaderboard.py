@@ -14,6 +14,8 @@ from robustad.evaluation import (
     FALSE_ALARMS,
     MISSES,
     SEVERITY,
+    STICKER,
+    UNIVERSAL,
     Row,
     aggregate_seeds,
     select,
@@ -178,10 +180,15 @@ def _columns(rows: Sequence[Row]) -> Iterable[Column]:
             yield Column(title=title, metric=metric, attack=ALL, epsilon=0.0)
 
 
+_BESIDE = (CERTIFIED, STICKER, UNIVERSAL)  # other threats, other radii
+
+
 def _deciding(columns: Sequence[Column]) -> Column:
     """The worst case at the middle radius; else the attack there that is named last; else clean."""
     attacked = [
-        column for column in columns if column.epsilon and column.metric == "image_AUROC" and column.attack != CERTIFIED
+        column
+        for column in columns
+        if column.epsilon and column.metric == "image_AUROC" and column.attack not in _BESIDE
     ]
     if not attacked:
         return columns[0]

@@ -30,5 +30,5 @@ def _option(name: str, value: Any) -> list[str]:
     if isinstance(value, bool):
         return [flag if value else f"--no-{name.replace('_', '-')}"]
     if isinstance(value, tuple):
-        return [flag, *(format_epsilon(item) if name == "epsilons" else str(item) for item in value)]
+        return [flag, *(format_epsilon(item) if name in ("epsilons", "universal") else str(item) for item in value)]
     return [flag, str(value)]

@@ -43,6 +43,7 @@ from robustad.workflows._data import DataConfig
 from robustad.workflows._report_certified import certified_table
 from robustad.workflows._report_corruptions import corruption_table
 from robustad.workflows._report_figures import report_figures
+from robustad.workflows._report_threats import threat_table
 
 TITLES = {
     "patchguard": "PatchGuard",
@@ -68,6 +69,7 @@ class Findings:
         by_kind: Figures against each kind of anomaly by itself.
         corrupted: Figures on corrupted images.
         certified: What is certain in L2.
+        threats: Figures under stickers and universal perturbations.
         certificate: How; None = it was not asked for.
         verdicts: Outcome of the health checks.
         log: Training log, if there is one.
@@ -83,6 +85,7 @@ class Findings:
     by_kind: list[Row]
     corrupted: list[Row]
     certified: list[Row]
+    threats: list[Row]
     certificate: CertifyConfig | None
     verdicts: list[Verdict]
     log: list[dict[str, Any]]
@@ -254,6 +257,8 @@ def _tables(findings: Findings) -> Iterator[MetricTable]:
     if findings.corrupted:
         calibrated = findings.checkpoint.calibration is not None
         yield corruption_table(findings.corrupted, findings.checkpoint.detector.name, calibrated=calibrated)
+    if findings.threats:
+        yield threat_table(findings.threats, findings.figure("image_AUROC", findings.evaluation.clean))
     if findings.certificate is not None:
         yield certified_table(
             findings.certified,

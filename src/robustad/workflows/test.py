@@ -25,6 +25,7 @@ from robustad.evaluation import (
     Store,
     Subject,
     Suite,
+    ThreatConfig,
     Verdict,
     certified_rows,
     check_corruptions,
@@ -32,9 +33,11 @@ from robustad.evaluation import (
     evaluate,
     evaluate_certified,
     evaluate_corruptions,
+    evaluate_threats,
     evaluation_details,
     evaluation_rows,
     kind_rows,
+    threat_rows,
 )
 from robustad.files import read_json
 from robustad.inference import pick_device
@@ -74,6 +77,8 @@ class TestConfig:
             certificate.
         certify_radii: L2 radii of certificates.
         certify_samples: Noisy copies per image.
+        stickers: Sides of stickers, as shares of the image's side; see `robustad.evaluation.ThreatConfig`.
+        universal: Radii of one perturbation for all images, L-inf.
         targets: Who is attacked: ``both``, ``anomalous`` (hide a defect) or ``normal`` (stop the line).
         part: Half of the test set: ``all``, ``dev`` (to make choices on) or ``final`` (to publish).
         max_images: Test at most so many images, of both classes in proportion, neither below a quarter.
@@ -99,6 +104,8 @@ class TestConfig:
     certify: float = 0.0
     certify_radii: tuple[float, ...] = (0.25, 0.5)
     certify_samples: int = 1000
+    stickers: tuple[float, ...] = ()
+    universal: tuple[float, ...] = ()
     targets: str = "both"
     part: Part = "all"
     max_images: int | None = None
@@ -115,7 +122,7 @@ class TestConfig:
         check_corruptions([name for name in self.corruptions if name != "all"], self.severities)
         if self.max_images is not None:
             check_at_least("max_images", self.max_images, 2)
-        _ = self.suite, self.certificate
+        _ = self.suite, self.certificate, self.threats
 
     @property
     def radii(self) -> tuple[float, ...]:
@@ -133,6 +140,11 @@ class TestConfig:
         if self.certify == 0:
             return None
         return CertifyConfig(sigma=self.certify, radii=self.certify_radii, samples=self.certify_samples)
+
+    @property
+    def threats(self) -> ThreatConfig:
+        """Threats beside small perturbations of one image."""
+        return ThreatConfig(stickers=self.stickers, universal=self.universal)
 
     @property
     def suite(self) -> Suite:
@@ -223,6 +235,7 @@ def test(
         by_kind=by_kind,
         corrupted=corrupted,
         certified=certified,
+        threats=_threats(loaded, dataset, config, subject, store),
         certificate=config.certificate,
         verdicts=verdicts,
         log=read_log(_run_folder(loaded) / "log.jsonl"),
@@ -288,6 +301,16 @@ def _certified(
     return certified_rows(found, subject)
 
 
+def _threats(
+    loaded: Checkpoint, dataset: ImageDataset, config: TestConfig, subject: Subject, store: Store
+) -> list[Row]:
+    options: dict[str, Any] = {"batch_size": config.batch_size, "seed": config.seed, "store": store}
+    if not config.stickers and not config.universal:
+        return []
+    found = evaluate_threats(loaded.detector, dataset, config.threats, **options)
+    return threat_rows(found, np.array([sample.label for sample in dataset.samples], dtype=np.bool_), subject)
+
+
 def _write(findings: Findings, config: TestConfig, folder: Path, train: list[Sample], store: Store) -> TestResult:
     loaded = findings.checkpoint
     details: dict[str, Any] = evaluation_details(findings.evaluation) | {
@@ -299,7 +322,7 @@ def _write(findings: Findings, config: TestConfig, folder: Path, train: list[Sam
     }
     results = Results.of_run(
         _run_folder(loaded).name or "test",
-        [*findings.rows, *findings.by_kind, *_new(findings.corrupted), *findings.certified],
+        [*findings.rows, *findings.by_kind, *_new(findings.corrupted), *findings.certified, *findings.threats],
         command=findings.command,
         started=findings.started,
         details=details,

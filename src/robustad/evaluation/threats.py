@@ -1,0 +1,182 @@
+"""Threats beside small perturbations of one image: a sticker on it, and one perturbation for all images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from robustad._checks import check_epsilon
+from robustad._progress import Progress
+from robustad._random import torch_generator
+from robustad.attacks import APGD, AdversarialPatch, ScoreObjective, universal_perturbation
+from robustad.data import ImageDataset
+from robustad.evaluation.figures import Subject, defined
+from robustad.evaluation.rows import Row
+from robustad.evaluation.store import Store
+from robustad.evaluation.witness import Witness, device_of, frozen
+from robustad.metrics import auroc
+
+STICKER, UNIVERSAL = "sticker", "universal"
+MAX_FITTED = 64
+"""Images of a class, at most, that a universal perturbation is found on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThreatConfig:
+    """What is tried.
+
+    Attributes:
+        stickers: Sides of square stickers, as shares of the image's side, in (0, 1]: each image gets the worst look at
+            the worst of four places.
+        universal: Radii (L-inf, pixel units of [0, 1]) of one perturbation for all images of a class. It is found on
+            one half of them and tried on the other, and the other way round: no image helps to find its own.
+        steps: Gradient steps for the look of a sticker at each place.
+    """
+
+    stickers: tuple[float, ...] = ()
+    universal: tuple[float, ...] = ()
+    steps: int = 40
+
+    def __post_init__(self) -> None:
+        for side in self.stickers:
+            AdversarialPatch(side=side)  # which refuses what makes no sense
+        for epsilon in self.universal:
+            check_epsilon(epsilon)
+            if epsilon == 0:
+                raise ValueError("`universal` must hold radii above 0")
+        for name in ("stickers", "universal"):
+            values = getattr(self, name)
+            if len(set(values)) < len(values):
+                raise ValueError(f"`{name}` must not hold a value twice, got {list(values)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Threat:
+    """Scores of all images under one threat.
+
+    Attributes:
+        name: `STICKER` or `UNIVERSAL`.
+        size: Side of the sticker, or radius.
+        scores: ``(N,)``.
+    """
+
+    name: str
+    size: float
+    scores: NDArray[np.float32]
+
+
+def evaluate_threats(
+    detector: Any,
+    dataset: ImageDataset,
+    config: ThreatConfig,
+    *,
+    batch_size: int = 32,
+    seed: int = 0,
+    store: Store | None = None,
+    show_progress: bool = True,
+) -> list[Threat]:
+    """Score a data set under every threat; both normal and anomalous images are attacked through the reported score.
+
+    Raises:
+        ValueError: If there is no image.
+    """
+    if len(dataset) == 0:
+        raise ValueError("there is no test image")
+    work = _Work(detector, dataset, batch_size, seed, store or Store())
+    total = len(dataset) * (len(config.stickers) + len(config.universal))
+    with frozen(detector), Progress("threatening", total, unit="images", enabled=show_progress) as shown:
+        found = [work.sticker(side, config.steps, shown) for side in config.stickers]
+        return found + [work.universal(epsilon, shown) for epsilon in config.universal]
+
+
+class _Work:
+    def __init__(self, detector: Any, dataset: ImageDataset, batch_size: int, seed: int, store: Store) -> None:
+        self.detector, self.dataset, self.batch_size, self.seed, self.store = detector, dataset, batch_size, seed, store
+        self.labels = torch.tensor([bool(sample.label) for sample in dataset.samples])
+
+    def images(self, index: Sequence[int]) -> Tensor:
+        images = torch.stack([self.dataset[i]["image"] for i in index]).float() / 255
+        return images.to(device_of(self.detector))
+
+    def objective(self, index: Sequence[int]) -> ScoreObjective:
+        return ScoreObjective(Witness(self.detector).scores, self.labels[list(index)].to(device_of(self.detector)))
+
+    def scores(self, images: Tensor) -> NDArray[np.float32]:
+        with torch.no_grad():
+            found: NDArray[np.float32] = Witness(self.detector).scores(images).float().cpu().numpy()
+        return found
+
+    def chunks(self, index: Sequence[int]) -> list[Sequence[int]]:
+        return [index[i : i + self.batch_size] for i in range(0, len(index), self.batch_size)]
+
+    def sticker(self, side: float, steps: int, shown: Progress) -> Threat:
+        attack = AdversarialPatch(side=side, attack=APGD(steps=steps))
+        parts = []
+        for chunk in self.chunks(range(len(self.dataset))):
+            key = (STICKER, chunk, side, steps, self.seed)
+            arrays = self.store.get(*key)
+            if arrays is None:
+                stuck = attack(self.objective(chunk), self.images(chunk), seed=self.seed)
+                arrays = {"scores": self.scores(stuck)}
+                self.store.put(arrays, *key)
+            parts.append(arrays["scores"])
+            shown.update(len(chunk), note=f"sticker, {side:.0%} of the side")
+        return Threat(name=STICKER, size=side, scores=np.concatenate(parts))
+
+    def universal(self, epsilon: float, shown: Progress) -> Threat:
+        scores = np.empty(len(self.dataset), dtype=np.float32)
+        for label in (False, True):
+            members = (self.labels == label).nonzero()[:, 0].tolist()
+            for half in range(2):
+                tried, fitted = members[half::2], members[1 - half :: 2]
+                key = (UNIVERSAL, label, half, epsilon, self.seed)
+                arrays = self.store.get(*key)
+                if arrays is None:
+                    arrays = {"scores": self._transferred(fitted, tried, epsilon)}
+                    self.store.put(arrays, *key)
+                scores[tried] = arrays["scores"]
+                shown.update(len(tried), note="one perturbation for all")
+        return Threat(name=UNIVERSAL, size=epsilon, scores=scores)
+
+    def _transferred(self, fitted: Sequence[int], tried: Sequence[int], epsilon: float) -> NDArray[np.float32]:
+        """Scores of the tried images under the perturbation that was found on the fitted ones."""
+        step = max(1, len(fitted) // MAX_FITTED)
+        fitted = fitted[::step][:MAX_FITTED]
+        delta: Tensor | float = 0.0
+        if fitted and tried:
+            generator = torch_generator(self.seed, UNIVERSAL)
+            delta = universal_perturbation(
+                self.objective(fitted), self.images(fitted), epsilon=epsilon, generator=generator
+            )
+        parts = [self.scores((self.images(chunk) + delta).clamp(0, 1)) for chunk in self.chunks(tried)]
+        return np.concatenate(parts) if parts else np.empty(0, dtype=np.float32)
+
+
+def threat_rows(threats: Sequence[Threat], labels: NDArray[np.bool_], subject: Subject) -> list[Row]:
+    """Image AUROC under each threat; the side of a sticker stands in ``epsilon``, with the norm `STICKER`."""
+    rows = []
+    for threat in threats:
+        value, reason = defined(auroc, threat.scores, labels)
+        rows.append(
+            Row(
+                detector=subject.detector,
+                recipe=subject.recipe,
+                data=subject.data,
+                split=subject.split,
+                seed=subject.seed,
+                attack=threat.name,
+                norm=STICKER if threat.name == STICKER else "linf",
+                epsilon=threat.size,
+                targets="both",
+                metric="image_AUROC",
+                value=value,
+                reason=reason,
+            )
+        )
+    return rows

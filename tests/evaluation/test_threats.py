@@ -1,0 +1,104 @@
+"""Stickers and perturbations for all images: they harm, they are resumable, and nothing leaks between halves."""
+
+import numpy as np
+import pytest
+import torch
+from evaluation_doubles import TinyDetector, made_dataset
+
+from robustad.data import ImageDataset
+from robustad.evaluation import STICKER, UNIVERSAL, Store, Subject, ThreatConfig, evaluate_threats, threat_rows
+from robustad.evaluation import threats as module
+
+CONFIG = ThreatConfig(stickers=(0.25, 0.5), universal=(8 / 255,), steps=5)
+
+
+@pytest.fixture(scope="module")
+def marked(tmp_path_factory):
+    return made_dataset(tmp_path_factory.mktemp("marked"))
+
+
+@pytest.fixture(scope="module")
+def clean(marked):
+    images = torch.stack([item["image"] for item in marked]).float() / 255
+    return TinyDetector().eval()(images).scores.detach().numpy()
+
+
+@pytest.fixture(scope="module")
+def threats(marked):
+    return evaluate_threats(TinyDetector().eval(), marked, CONFIG, show_progress=False)
+
+
+def wrong(scores, marked):
+    return scores * np.where([sample.label for sample in marked.samples], -1, 1)
+
+
+def test_stickers_move_every_score_the_wrong_way_and_larger_ones_further(threats, clean, marked):
+    small, large = (wrong(threat.scores - clean, marked) for threat in threats[:2])
+    assert (small >= 0).all() and small.mean() > 0.001
+    assert large.mean() > small.mean()
+
+
+def test_one_perturbation_for_all_moves_images_that_it_has_not_seen(threats, clean, marked):
+    moved = wrong(threats[2].scores - clean, marked)
+    assert (moved > 0).mean() > 0.9 and moved.mean() > 5e-4
+
+
+def test_no_image_helps_to_find_its_own_perturbation(marked, monkeypatch):
+    seen = []
+
+    def spy(objective, images, **options):
+        seen.append(images)
+        return torch.zeros_like(images[0])
+
+    monkeypatch.setattr(module, "universal_perturbation", spy)
+    (threat,) = evaluate_threats(TinyDetector().eval(), marked, ThreatConfig(universal=(0.1,)), show_progress=False)
+    assert [len(images) for images in seen] == [4, 4, 4, 4]  # two classes of eight, two halves
+    images = torch.stack([item["image"] for item in marked]).float() / 255
+    normal = [i for i, sample in enumerate(marked.samples) if not sample.label]
+    assert torch.equal(seen[0], images[normal[1::2]]) and torch.equal(seen[1], images[normal[0::2]])
+    np.testing.assert_allclose(threat.scores, TinyDetector().eval()(images).scores.detach(), atol=1e-6)
+
+
+def test_batches_and_interruptions_change_nothing(threats, marked, tmp_path, monkeypatch):
+    other = evaluate_threats(TinyDetector().eval(), marked, CONFIG, batch_size=5, show_progress=False)
+    for one, two in zip(threats, other, strict=True):  # rounding may send the climb of an image elsewhere
+        assert np.isclose(one.scores, two.scores, atol=1e-4).mean() > 0.9
+    store = Store(tmp_path / "pieces", context="same")
+    kept = evaluate_threats(TinyDetector().eval(), marked, CONFIG, store=store, show_progress=False)
+    monkeypatch.setattr(module._Work, "scores", None)  # nothing is computed again
+    again = evaluate_threats(TinyDetector().eval(), marked, CONFIG, store=store, show_progress=False)
+    for one, two in zip(kept, again, strict=True):
+        np.testing.assert_array_equal(one.scores, two.scores)
+
+
+def test_rows_say_which_threat_and_how_large(threats, marked):
+    labels = np.array([sample.label for sample in marked.samples])
+    rows = threat_rows(threats, labels, Subject(detector="tiny", recipe="none", data="made"))
+    assert [(row.attack, row.norm, row.epsilon) for row in rows] == [
+        (STICKER, STICKER, 0.25),
+        (STICKER, STICKER, 0.5),
+        (UNIVERSAL, "linf", 8 / 255),
+    ]
+    assert all(0 <= row.value <= 1 for row in rows)
+
+
+def test_one_class_and_few_images_are_no_accident(marked):
+    single = ImageDataset([marked.samples[0]], 16)
+    threats = evaluate_threats(TinyDetector().eval(), single, CONFIG, show_progress=False)
+    assert all(np.isfinite(threat.scores).all() for threat in threats)
+    rows = threat_rows(threats, np.array([False]), Subject(detector="tiny", recipe="none", data="made"))
+    assert all(row.value is None and row.reason for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"stickers": (1.5,)}, "`side`"),
+        ({"stickers": (0.2, 0.2)}, "twice"),
+        ({"universal": (8,)}, "pass 8/255"),
+        ({"universal": (0,)}, "above 0"),
+    ],
+)
+def test_bad_input(options, text):
+    with pytest.raises(ValueError, match=text):
+        ThreatConfig(**options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ from reasons import REASONS
 from result_tables import BLANK, markdown
 
 from robustad.cli.verbs import VERBS
-from robustad.corruptions import INDUSTRIAL
+from robustad.corruptions import IMAGENET_C, INDUSTRIAL
 from robustad.data import CATALOG, DatasetEntry
 from robustad.evaluation import GOALS, SUITE, Suite
 from robustad.evaluation.health import CHECKS
@@ -105,6 +106,16 @@ def health() -> str:
     return markdown(["check", "passes if"], [[name, _first_line(check)] for name, check in CHECKS.items()])
 
 
+def imagenet_c() -> str:
+    """What each corruption of ImageNet-C does, and what differs from the publication."""
+    rows = []
+    for name, change in IMAGENET_C.items():
+        does, _, more = inspect.cleandoc(change.__doc__ or "").partition("\n\n")
+        differs = " ".join(more.removeprefix("Differs: ").split())
+        rows.append([f"`{name}`", does, differs[:1].upper() + differs[1:]])
+    return markdown(["`--corruptions`", "what happens", "what differs from the publication"], rows)
+
+
 def corruptions() -> str:
     """What each corruption does."""
     rows = [[f"`{name}`", (change.__doc__ or "").splitlines()[0]] for name, change in INDUSTRIAL.items()]
@@ -122,6 +133,7 @@ SOURCES: dict[str, Callable[[], str]] = {
     "attacks": attacks,
     "health": health,
     "corruptions": corruptions,
+    "imagenet-c": imagenet_c,
 }
 
 

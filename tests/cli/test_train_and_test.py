@@ -178,6 +178,16 @@ def test_test_options(tested):
     assert numbers == (3, 4, 5, 6, 7, 8)
 
 
+def test_corruptions_by_name_and_by_group(tested):
+    assert main(["test", "c", "--corruptions", "snow", "industrial", "--severities", "2", "5"]) == 0
+    config = tested[0][2]
+    assert config.corruptions == ("snow", "industrial") and config.severities == (2, 5)
+    assert len(config.corruption_names) == 13
+    for group, count in (("imagenet-c", 15), ("industrial", 12), ("all", 27)):
+        assert main(["test", "c", "--corruptions", group]) == 0
+        assert len(tested[-1][2].corruption_names) == count
+
+
 @pytest.mark.parametrize(
     ("words", "code", "text"),
     [
@@ -186,6 +196,10 @@ def test_test_options(tested):
         ("--attacks pdg", 1, "pgd"),
         ("--part half", 1, "final"),
         ("--targets none", 1, "anomalous"),
+        ("--corruptions all rain", 1, "`corruptions` must be one of"),
+        ("--corruptions imagenetc", 1, "did you mean 'imagenet-c'"),
+        ("--corruptions motion-blur", 1, "did you mean 'motion_blur'"),
+        ("--corruptions snow --severities 6", 1, "`severities` must be whole numbers from 1 to 5, got [6]"),
     ],
 )
 def test_test_options_that_are_wrong(tested, capsys, words, code, text):

@@ -13,7 +13,7 @@ from robustad.evaluation import FALSE_ALARMS, MISSES, Store, Subject, corruption
 from robustad.metrics import auroc
 
 SUBJECT = Subject(detector="tiny", recipe="default", data="made", split="dev", seed=3)
-NAMES = ("vignetting", "sensor-noise")
+NAMES = ("vignetting", "shot_noise")
 
 
 @pytest.fixture(scope="module")

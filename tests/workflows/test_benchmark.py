@@ -101,7 +101,7 @@ def test_page_table_and_figures_are_written(made):
 
 def test_corruptions_are_columns_of_their_own(folder, tmp_path):
     values = plain(folder, seeds=[0, 1], detectors={"small": SMALL})
-    values["test"] |= {"corruptions": ["jpeg", "vignetting"], "severities": [1, 5]}
+    values["test"] |= {"corruptions": ["jpeg", "motion_blur"], "severities": [1, 5]}
     (board,) = benchmark(Matrix.from_dict(values), tmp_path / "out").boards
     titles = [column.title for column in board.columns]
     assert titles[-3:] == ["corrupted (mean)", "false alarms, corrupted", "misses, corrupted"]

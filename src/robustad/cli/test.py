@@ -17,7 +17,7 @@ same command is given again. Radii are written 8/255 or 0.03."""
 
 def build(words: Sequence[str] = ()) -> Parser:
     """The parser of this command."""
-    from robustad.corruptions import INDUSTRIAL
+    from robustad.corruptions import CORRUPTIONS, GROUPS
     from robustad.evaluation import SUITE
     from robustad.reporting import format_epsilon
     from robustad.workflows.test import RADII, TestConfig
@@ -47,7 +47,8 @@ def build(words: Sequence[str] = ()) -> Parser:
     add("--restarts", type=int, default=None, help=f"runs of the strong attacks; default: {default.restarts}")
     add("--queries", type=int, default=None, help=f"queries of square; default: {default.queries}")
     add("--stop-early", action="store_true", help="spare images that rank behind all of the other class already")
-    add("--corruptions", type=str, nargs="+", default=None, help=f"all, or out of {', '.join(INDUSTRIAL)}")
+    corruptions = ", ".join([*GROUPS, *CORRUPTIONS])
+    add("--corruptions", type=str, nargs="+", default=None, help=f"groups or single ones, out of {corruptions}")
     add("--severities", type=int, nargs="+", default=None, help="severities of corruptions, 1 to 5; default: 1 3 5")
     add("--stickers", type=float, nargs="+", default=None, help="sides of stickers, as shares of the image's side")
     add("--universal", type=float, nargs="+", default=None, help="radii of one perturbation for all images, L-inf")

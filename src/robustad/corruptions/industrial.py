@@ -7,16 +7,15 @@ severity means the same at any resolution. The strengths are ours: no standard n
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Callable
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from robustad.corruptions._filters import filtered
+from robustad.corruptions._jpeg import recoded
 from robustad.ops.noise import pixel_grid, value_noise
 
 Corruption = Callable[[Tensor, float, torch.Generator], Tensor]
@@ -48,13 +47,13 @@ def defocus(image: Tensor, strength: float, random: torch.Generator) -> Tensor:
     reach = max(1, math.ceil(radius))
     taps = torch.arange(-reach, reach + 1, dtype=image.dtype)
     distance = (taps[:, None] ** 2 + taps[None] ** 2).sqrt()
-    return _filtered(image, (radius + 1 - distance).clamp(0, 1))
+    return filtered(image, (radius + 1 - distance).clamp(0, 1))
 
 
 def belt_blur(image: Tensor, strength: float, random: torch.Generator) -> Tensor:
     """The part moves along the belt, sideways, by up to 8 % of the side during the exposure."""
     del random
-    return _filtered(image, _line(0.08 * strength * image.shape[-1], image)[None])
+    return filtered(image, _line(0.08 * strength * image.shape[-1], image)[None])
 
 
 def sensor_noise(image: Tensor, strength: float, random: torch.Generator) -> Tensor:
@@ -66,11 +65,7 @@ def sensor_noise(image: Tensor, strength: float, random: torch.Generator) -> Ten
 def jpeg(image: Tensor, strength: float, random: torch.Generator) -> Tensor:
     """Encoded and decoded at a quality down to 8."""
     del random
-    pixels = (image.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="JPEG", quality=round(70 - 62 * strength))
-    decoded = np.asarray(Image.open(buffer), dtype=np.float32) / 255
-    return torch.from_numpy(decoded).permute(2, 0, 1).to(image)
+    return recoded(image, round(70 - 62 * strength))
 
 
 def dead_rows(image: Tensor, strength: float, random: torch.Generator) -> Tensor:
@@ -153,11 +148,3 @@ def _line(length: float, like: Tensor) -> Tensor:
     reach = max(1, math.ceil(length / 2))
     taps = torch.arange(-reach, reach + 1, dtype=like.dtype)
     return ((length + 1) / 2 + 0.5 - taps.abs()).clamp(0, 1)
-
-
-def _filtered(image: Tensor, kernel: Tensor) -> Tensor:
-    """Correlation with a kernel ``(h, w)`` of odd sides, made to sum to one; borders repeat."""
-    weights = (kernel / kernel.sum()).to(image).expand(image.shape[0], 1, -1, -1)
-    down, right = kernel.shape[0] // 2, kernel.shape[1] // 2
-    padded = F.pad(image[None], (right, right, down, down), mode="replicate")
-    return F.conv2d(padded, weights, groups=image.shape[0])[0]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from robustad._checks import check_choice
 from robustad._progress import Progress
-from robustad.corruptions import INDUSTRIAL, SEVERITIES, corrupt
+from robustad.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from robustad.data import ImageDataset
 from robustad.evaluation.figures import BASELINE, Subject, defined
 from robustad.evaluation.rows import Row
@@ -90,7 +90,7 @@ def evaluate_corruptions(
 def check_corruptions(names: Sequence[str], severities: Sequence[int]) -> None:
     """Refuse unknown corruptions, and severities other than 1 to 5."""
     for name in names:
-        check_choice("corruptions", name, INDUSTRIAL)
+        check_choice("corruptions", name, CORRUPTIONS)
     if not severities or set(severities) - set(SEVERITIES):
         raise ValueError(f"`severities` must be whole numbers from 1 to 5, got {list(severities)}")
 

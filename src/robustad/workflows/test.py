@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from robustad._checks import check_at_least, check_choice, check_radii
-from robustad.corruptions import INDUSTRIAL
+from robustad.corruptions import choose
 from robustad.data import ImageDataset, Sample
 from robustad.data.partition import PARTS, Part, choose_part
 from robustad.detectors import Checkpoint, load_checkpoint
@@ -71,7 +71,7 @@ class TestConfig:
         restarts: Runs of the strong attacks; further ones start at random.
         queries: Times that ``square`` scores each image.
         stop_early: Leave an image alone once it ranks behind all clean images of the other class; see `Suite`.
-        corruptions: Names out of `robustad.corruptions.INDUSTRIAL`; ``all`` = each of them.
+        corruptions: Names out of `robustad.corruptions.CORRUPTIONS` or ``.GROUPS``; ``all`` = each of them.
         severities: Severities of corruptions, 1 to 5.
         certify: Standard deviation of the noise that the detector is smoothed with to say what is certain in L2; 0 = no
             certificate.
@@ -119,7 +119,7 @@ class TestConfig:
         check_radii(self.radii, norm=self.norm)
         check_choice("part", self.part, PARTS)
         check_at_least("batch_size", self.batch_size, 1)
-        check_corruptions([name for name in self.corruptions if name != "all"], self.severities)
+        check_corruptions(self.corruption_names, self.severities)
         if self.max_images is not None:
             check_at_least("max_images", self.max_images, 2)
         _ = self.suite, self.certificate, self.threats
@@ -132,7 +132,7 @@ class TestConfig:
     @property
     def corruption_names(self) -> tuple[str, ...]:
         """What ``corruptions`` means."""
-        return tuple(INDUSTRIAL) if "all" in self.corruptions else tuple(dict.fromkeys(self.corruptions))
+        return choose(self.corruptions)
 
     @property
     def certificate(self) -> CertifyConfig | None:

@@ -24,8 +24,8 @@ class Square(Attack):
         queries: Times that each image is scored per run.
         first_share: Share of the image that the first squares cover, in (0, 1].
 
-    Source: Andriushchenko et al., ECCV 2020, for L-inf and L2. Deviates: maximises any objective, per image; in L2, bumps
-        are pyramids (they find more than the paper's peaks), and a new one weighs as much as in AutoAttack's code.
+    Source: Andriushchenko et al., ECCV 2020, for L-inf and L2. Deviates: maximises any objective, per image; in L2,
+        bumps are pyramids (they find more than the paper's peaks), and a new one weighs as much as in AutoAttack's code.
     """
 
     uses_gradient: ClassVar[bool] = False

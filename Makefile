@@ -2,11 +2,12 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+CROSS := .venv-crosscheck
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 # two cores, two workers: one thread each, or they wait for each other
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: demo test test-all check bench format clean
+.PHONY: demo test test-all check crosscheck bench format clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed-demo
@@ -24,6 +25,11 @@ check: $(VENV)/installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# other people's attacks pin old packages: an environment of their own, and a missing library is an error, not a skip
+crosscheck: $(CROSS)/installed
+	$(CROSS)/bin/python -W ignore -c 'import art.attacks.evasion, foolbox, torchattacks'
+	OMP_NUM_THREADS=1 $(CROSS)/bin/python -m pytest tests/crosscheck
+
 bench: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks
 
@@ -32,7 +38,7 @@ format: $(VENV)/installed-dev
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(CROSS) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit("robustad needs Python 3.11 or newer; run: make PYTHON=python3.11 ...") if sys.version_info < (3, 11) else None'
@@ -45,3 +51,9 @@ $(VENV)/installed-demo: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/installed-dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) --editable '.[dev]'
 	touch $@ $(VENV)/installed-demo
+
+$(CROSS)/installed: pyproject.toml constraints.txt tests/crosscheck/requirements.txt | $(BIN)/python
+	$(BIN)/python -m venv --clear $(CROSS)
+	$(CROSS)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable . pytest
+	$(CROSS)/bin/python -m pip install --quiet --disable-pip-version-check --requirement tests/crosscheck/requirements.txt
+	touch $@

@@ -21,6 +21,12 @@ def test_checkpoints_are_the_published_ones():
     assert max(APGD(steps=7).checkpoints()) <= 7
 
 
+def test_gaps_between_checkpoints_shrink_in_short_runs_too():
+    """Whole steps, one less each time, never below one."""
+    assert APGD(steps=20).checkpoints() == {4, 7, *range(9, 21)}
+    assert APGD(steps=1).checkpoints() == {1}
+
+
 def test_a_straight_objective_is_climbed_to_the_corner_of_the_ball():
     way = torch.randn(3, 8, 8, generator=torch.Generator().manual_seed(0))
     clean = images()

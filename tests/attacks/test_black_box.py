@@ -7,7 +7,8 @@ import torch
 from attack_doubles import Toy, images
 
 from robustad.attacks import PGD, EstimatedPGD, ImageObjective, Square
-from robustad.attacks.square import _bump
+from robustad.attacks.projections import Ball
+from robustad.attacks.square import _bump, _moved
 
 LABELS = torch.tensor([False, True, False, True, True])
 RADIUS = {"linf": 8 / 255, "l2": 0.7}
@@ -87,3 +88,32 @@ def test_bumps_have_length_one_and_two_signs(size):
 def test_options(make, text):
     with pytest.raises(ValueError, match=text):
         make()
+
+
+def test_the_first_squares_are_large_even_where_the_budget_is_small():
+    """A budget of a hundred has no time to lose, but its first proposal covers the share that was asked for."""
+    seen = []
+
+    def target(x, index):
+        seen.append(x)
+        return torch.zeros(len(x))
+
+    Square(queries=3, first_share=0.8)(target, torch.full((6, 3, 10, 10), 0.5), epsilon=0.1)
+    _, stripes, proposal, _ = seen
+    rows = (proposal != stripes).any(dim=1).any(dim=2).sum(dim=1)
+    assert rows.max() == round(0.8**0.5 * 10)
+
+
+def test_new_bumps_are_odd_and_weigh_the_same_in_each_channel():
+    ball = Ball(torch.full((4, 3, 12, 12), 0.5), 0.5, "l2")
+    generators = [torch.Generator().manual_seed(number) for number in range(4)]
+    before = torch.zeros_like(ball.centre)
+    before[:, 0, :, ::3] = 0.05  # one channel only, and not all of the budget
+    for side, pixels in ((0.01, 3), (0.3, 5), (0.45, 5)):
+        moved = _moved(before, ball, side, generators)
+        torch.testing.assert_close(moved.flatten(1).norm(dim=1), torch.full((4,), 0.5))
+        new = moved[:, 1:] != 0
+        assert (new.any(1).any(1).sum(1) == pixels).all() and (new.any(1).any(2).sum(1) == pixels).all()
+        lengths = moved[:, 1:].flatten(2).norm(dim=2)
+        torch.testing.assert_close(lengths[:, 0], lengths[:, 1])
+        assert (lengths > 0).all()

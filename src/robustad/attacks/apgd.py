@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -29,7 +28,8 @@ class APGD(Attack):
         random_start: Start from a random point of the ball. Without it the first run starts at the clean image and
             only further restarts start at random.
 
-    Source: Croce & Hein 2020, algorithm 1. Deviates: the objective is any of ours, per image, not a loss over logits.
+    Source: Croce & Hein 2020, algorithm 1. Deviates: the objective is any of ours, per image, not a loss over logits;
+        gaps between checkpoints are whole steps and shrink by one at least, as in AutoAttack's code: short runs gain.
     """
 
     name: ClassVar[str] = "apgd"
@@ -65,10 +65,11 @@ class APGD(Attack):
 
     def checkpoints(self) -> set[int]:
         """The steps after which the step length is looked at."""
-        place, gap, found = _FIRST, _FIRST, set[int]()
-        while place < 1:
-            found.add(math.ceil(round(place * self.steps, 6)))
-            gap = max(gap - _SHRINK, _LEAST)
+        gap, shrink, least = (max(int(share * self.steps), 1) for share in (_FIRST, _SHRINK, _LEAST))
+        place, found = gap, set[int]()
+        while place <= self.steps:
+            found.add(place)
+            gap = max(gap - shrink, least)
             place += gap
         return found
 
@@ -102,7 +103,7 @@ class _State:
     def look_back(self, steps: int) -> None:
         """Halve the step of images that have not got on, and set them back to their best iterate."""
         stuck = ~self.halved & (self.highest <= self.at_checkpoint)
-        self.halved = (self.rises < _WANTED * steps) | stuck
+        self.halved = (self.rises <= _WANTED * steps) | stuck
         self.stride = _where(self.halved, self.stride / 2, self.stride)
         self.x = _where(self.halved, self.peak, self.x)
         self.gradient = _where(self.halved, self.peak_gradient, self.gradient)

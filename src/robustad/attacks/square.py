@@ -24,7 +24,8 @@ class Square(Attack):
         queries: Times that each image is scored per run.
         first_share: Share of the image that the first squares cover, in (0, 1].
 
-    Source: Andriushchenko et al., ECCV 2020, for L-inf and L2. Deviates: maximises any objective, per image.
+    Source: Andriushchenko et al., ECCV 2020, for L-inf and L2. Deviates: maximises any objective, per image; in L2,
+        bumps are pyramids (they find more than the paper's peaks), and a new one weighs as much as in AutoAttack's code.
     """
 
     name: ClassVar[str] = "square"
@@ -59,7 +60,7 @@ class Square(Attack):
             x, values = climb.narrow(x, values)
             if len(x) == 0:
                 break
-            halvings = sum(query > share * self.queries for share in _HALVINGS)
+            halvings = sum(query - 1 > share * self.queries for share in _HALVINGS)  # the first ones are large
             generators = [sources[number] for number in climb.index.tolist()]
             offset = move(x - climb.clean, climb.ball, side * 0.5 ** (halvings / 2), generators)
             trial = climb.ball.clip(climb.clean + offset)
@@ -127,20 +128,29 @@ def _tiles(clean: Tensor, ball: Ball, side: float, generators: list[torch.Genera
 
 
 def _moved(offset: Tensor, ball: Ball, side: float, generators: list[torch.Generator]) -> Tensor:
-    """What one square used of the budget goes to a bump in another one."""
+    """What two squares used of the budget goes to a bump in one of them, on top of what was there."""
     offset = offset.clone()
     height, width = offset.shape[-2:]
-    pixels = max(2, min(height, width, round(side * math.sqrt(height * width))))
+    pixels = max(3, round(side * math.sqrt(height * width))) // 2 * 2 + 1  # odd: the hill has a middle
     for number, generator in enumerate(generators):
         target, source = (_window(height, width, pixels, generator) for _ in range(2))
         image = offset[number]
+        used = image.square().sum()
         kept = image[:, target[0], target[1]].clone()
         image[:, source[0], source[1]] = 0
         image[:, target[0], target[1]] = 0
-        free = (ball.epsilon**2 - image.square().sum()).clamp_min(0).sqrt()
+        freed = (used - image.square().sum()).clamp_min(0)
+        spare = (ball.epsilon**2 - used).clamp_min(0)
         bump = _signs((image.shape[0], 1, 1), generator, image) * _bump(kept.shape[-2], kept.shape[-1], image)
         if int(torch.randint(0, 2, (1,), generator=generator)):
             bump = bump.transpose(-2, -1) if kept.shape[-2] == kept.shape[-1] else bump
-        mixed = bump + kept / kept.norm().clamp_min(1e-12)
-        image[:, target[0], target[1]] = free * mixed / mixed.norm().clamp_min(1e-12)
+        # what was freed goes to each channel, not a share of it: the new bump outweighs the old ones, and finds more
+        image[:, target[0], target[1]] = (spare / len(image) + freed).sqrt() * _unit(bump + _unit(kept))
+        image *= ball.epsilon / image.norm().clamp_min(1e-12)
     return offset
+
+
+def _unit(image: Tensor) -> Tensor:
+    """Each channel ``(C, h, w)`` at length 1."""
+    lengths: Tensor = image.flatten(1).norm(dim=1).clamp_min(1e-12)
+    return image / lengths[:, None, None]

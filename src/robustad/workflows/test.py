@@ -14,7 +14,6 @@ from robustad._checks import check_at_least, check_choice, check_radii
 from robustad.corruptions import INDUSTRIAL
 from robustad.data import ImageDataset, Sample
 from robustad.data.partition import PARTS, Part, choose_part
-from robustad.detectors import Checkpoint, load_checkpoint
 from robustad.errors import LayoutError
 from robustad.evaluation import (
     Doubts,
@@ -33,10 +32,11 @@ from robustad.evaluation import (
     evaluation_rows,
     kind_rows,
 )
-from robustad.files import read_json
+from robustad.evaluation.witness import gradient_lack
 from robustad.inference import pick_device
 from robustad.reporting import pick_examples, write_report
 from robustad.training.runlog import read_log
+from robustad.workflows._candidate import Candidate, load_candidate
 from robustad.workflows._command import test_command
 from robustad.workflows._data import DataConfig, fingerprint, load_split, thinned
 from robustad.workflows._health import examine
@@ -165,7 +165,7 @@ def test(
     ``out/test-cache`` until the report is written.
 
     Args:
-        checkpoint: Folder of the checkpoint.
+        checkpoint: Folder of the checkpoint, an ONNX file, or ``anomalib:PATH.ckpt``; see `load_candidate`.
         data: What to test on; None = the data that the detector was trained for.
         config: See `TestConfig`.
         out: Folder for the results; made if need be, files of an earlier test in it are replaced.
@@ -190,14 +190,14 @@ def test(
         cache_dir=folder / _CACHE,
         published=loaded.info.get("recipe") == "published",
     )
-    store = Store(folder / _CACHE, context=f"{_digest(loaded)} {fingerprint(samples)} {other and _digest(other)}")
+    store = Store(folder / _CACHE, context=f"{loaded.digest} {fingerprint(samples)} {other and other.digest}")
     verdicts = _health(loaded, dataset, config, store) if config.health else []
     evaluation = _evaluate(loaded, other, dataset, config, verdicts, store)
     subject = _subject(loaded, data, config)
     rows, by_kind = evaluation_rows(evaluation, subject), kind_rows(evaluation, subject)
     corrupted = _corrupted(loaded, dataset, config, subject, store)
     findings = Findings(
-        checkpoint=loaded,
+        candidate=loaded,
         data=data,
         names=[sample.name for sample in samples],
         evaluation=evaluation,
@@ -205,7 +205,7 @@ def test(
         by_kind=by_kind,
         corrupted=corrupted,
         verdicts=verdicts,
-        log=read_log(_run_folder(loaded) / "log.jsonl"),
+        log=read_log(loaded.run_folder / "log.jsonl"),
         command=command or test_command(checkpoint, data, asdict(config), asdict(TestConfig()), folder),
         started=started,
     )
@@ -216,8 +216,8 @@ test.__test__ = False  # type: ignore[attr-defined]
 
 
 def _evaluate(
-    loaded: Checkpoint,
-    other: Checkpoint | None,
+    loaded: Candidate,
+    other: Candidate | None,
     dataset: ImageDataset,
     config: TestConfig,
     verdicts: list[Verdict],
@@ -241,7 +241,7 @@ def _evaluate(
 
 
 def _corrupted(
-    loaded: Checkpoint, dataset: ImageDataset, config: TestConfig, subject: Subject, store: Store
+    loaded: Candidate, dataset: ImageDataset, config: TestConfig, subject: Subject, store: Store
 ) -> list[Row]:
     if not config.corruption_names:
         return []
@@ -260,16 +260,16 @@ def _corrupted(
 
 
 def _write(findings: Findings, config: TestConfig, folder: Path, train: list[Sample], store: Store) -> TestResult:
-    loaded = findings.checkpoint
+    loaded = findings.candidate
     details: dict[str, Any] = evaluation_details(findings.evaluation) | {
-        "checkpoint": _digest(loaded),
+        "checkpoint": loaded.digest,
         "config": settings(config),
         "data": findings.data.to_dict(),
         "training_images_unchanged": _unchanged(loaded, findings.data, train),
         "health": [verdict._asdict() for verdict in findings.verdicts],
     }
     results = Results.of_run(
-        _run_folder(loaded).name or "test",
+        loaded.title or "test",
         [*findings.rows, *findings.by_kind, *_new(findings.corrupted)],
         command=findings.command,
         started=findings.started,
@@ -291,20 +291,18 @@ def settings(config: TestConfig) -> dict[str, Any]:
     return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(config).items()}
 
 
-def _load(checkpoint: str | Path, config: TestConfig) -> Checkpoint:
-    loaded = load_checkpoint(checkpoint, device=pick_device(config.device))
-    loaded.check_complete()
-    return loaded
+def _load(checkpoint: str | Path, config: TestConfig) -> Candidate:
+    return load_candidate(checkpoint, device=pick_device(config.device))
 
 
-def _data_of(loaded: Checkpoint) -> DataConfig:
+def _data_of(loaded: Candidate) -> DataConfig:
     stored = loaded.info.get("data")
     if not isinstance(stored, dict):
         raise ValueError(f"{loaded.path} does not say what it was trained on; say what to test on, e.g. `--data NAME`")
     return DataConfig.from_dict(stored)
 
 
-def _samples(loaded: Checkpoint, data: DataConfig, config: TestConfig) -> tuple[list[Sample], list[Sample]]:
+def _samples(loaded: Candidate, data: DataConfig, config: TestConfig) -> tuple[list[Sample], list[Sample]]:
     """Training and test images; the seed of the training decides which normals it never saw."""
     by_hand = data.data == "folder" and data.normal is not None  # load_folder knows no parts
     split = load_split(data, part="all" if by_hand else config.part, seed=int(loaded.info.get("seed", 0)))
@@ -314,31 +312,23 @@ def _samples(loaded: Checkpoint, data: DataConfig, config: TestConfig) -> tuple[
     return split.train, thinned(samples, config.max_images)
 
 
-def _other(config: TestConfig, loaded: Checkpoint) -> Checkpoint | None:
+def _other(config: TestConfig, loaded: Candidate) -> Candidate | None:
     if config.transfer is None:
         return None
     other = _load(config.transfer, config)
-    if _digest(other) == _digest(loaded):
+    if other.digest == loaded.digest:
         raise ValueError(f"`transfer` {config.transfer} is the detector under test itself; give another seed's")
     if other.detector.image_size != loaded.detector.image_size:
         raise ValueError(
             f"`transfer` {config.transfer} takes images of {other.detector.image_size} pixels, "
             f"the detector under test {loaded.detector.image_size}; both must be the same"
         )
+    if gradient_lack(other.detector):
+        raise ValueError(f"`transfer` {config.transfer} must give gradients: {gradient_lack(other.detector)}")
     return other
 
 
-def _digest(loaded: Checkpoint) -> str:
-    assert loaded.path is not None
-    return str(read_json(loaded.path / "config.json")["weights_sha256"])
-
-
-def _run_folder(loaded: Checkpoint) -> Path:
-    assert loaded.path is not None
-    return loaded.path.resolve().parent
-
-
-def _unchanged(loaded: Checkpoint, data: DataConfig, train: list[Sample]) -> bool | None:
+def _unchanged(loaded: Candidate, data: DataConfig, train: list[Sample]) -> bool | None:
     """Whether these training images are the ones that the detector was trained on; None = another data set."""
     stored = loaded.info.get("data")
     if not isinstance(stored, dict) or DataConfig.from_dict(stored).label != data.label:
@@ -346,7 +336,7 @@ def _unchanged(loaded: Checkpoint, data: DataConfig, train: list[Sample]) -> boo
     return bool(loaded.info.get("fingerprint") == fingerprint(train))
 
 
-def _subject(loaded: Checkpoint, data: DataConfig, config: TestConfig) -> Subject:
+def _subject(loaded: Candidate, data: DataConfig, config: TestConfig) -> Subject:
     return Subject(
         detector=loaded.detector.name,
         recipe=str(loaded.info.get("recipe", "unknown")),
@@ -360,7 +350,7 @@ def _keep(scores: Any, labels: Any) -> Iterable[int]:
     return (index for group in pick_examples(scores, labels, per_group=2).values() for index in group)
 
 
-def _health(loaded: Checkpoint, dataset: ImageDataset, config: TestConfig, store: Store) -> list[Verdict]:
+def _health(loaded: Candidate, dataset: ImageDataset, config: TestConfig, store: Store) -> list[Verdict]:
     radii = check_radii(config.radii if config.norm == "linf" else RADII["linf"]) or (2 / 255,)
     middle = radii[(len(radii) - 1) // 2]
     return examine(loaded.detector, dataset, epsilon=middle, seed=config.seed, store=store)

@@ -73,8 +73,8 @@ class OnnxScorer:
         pixels, count = images.detach().cpu().numpy(), len(images)
         missing = max(0, self.input.batch - count)
         found = self._run(np.concatenate([pixels, np.repeat(pixels[-1:], missing, axis=0)]) if missing else pixels)
-        maps = np.empty(count) if self.maps is None else found[self.maps][:count]
-        return found[self.scores].reshape(-1)[:count].astype(np.float32), maps.astype(np.float32)
+        maps = np.zeros(count) if self.maps is None else found[self.maps][:count]
+        return found[self.scores].reshape(-1)[:count], maps
 
     def _run(self, pixels: Array) -> dict[str, Array]:
         pixels = pixels.transpose(0, 2, 3, 1) if self.input.channels_last else pixels  # (N,3,S,S) -> (N,S,S,3)

@@ -9,8 +9,18 @@ FLOAT = TensorProto.FLOAT
 
 
 def write_model(
-    path, *, batch="N", size=8, layout="NCHW", score_shape="N", map_shape="N1HW", names=("pred_score", "anomaly_map"),
-    elem=FLOAT, inputs=1, extra=(), scale=1.0,
+    path,
+    *,
+    batch="N",
+    size=8,
+    layout="NCHW",
+    score_shape="N",
+    map_shape="N1HW",
+    names=("pred_score", "anomaly_map"),
+    elem=FLOAT,
+    inputs=1,
+    extra=(),
+    scale=1.0,
 ):
     """A model whose map is the distance of each pixel from 0.5, and whose score is its mean, times ``scale``.
 
@@ -27,7 +37,9 @@ def write_model(
     ]  # fmt: skip
     outputs = []
     if score_shape != "none":
-        target = helper.make_tensor("score_to", TensorProto.INT64, [1 + (score_shape == "N1")], [-1, 1][: 1 + (score_shape == "N1")])
+        target = helper.make_tensor(
+            "score_to", TensorProto.INT64, [1 + (score_shape == "N1")], [-1, 1][: 1 + (score_shape == "N1")]
+        )
         for name in (names[0], *extra):
             nodes.append(helper.make_node("Reshape", ["score", "score_to"], [name]))
             outputs.append(helper.make_tensor_value_info(name, FLOAT, None))

@@ -48,7 +48,7 @@ def test_every_usual_form_is_read(tmp_path, layout, score_shape, map_shape, batc
 def test_outputs_are_found_by_name_where_shapes_do_not_say_which(tmp_path):
     path = write_model(tmp_path / "two.onnx", names=("pred_score", "anomaly_map"), extra=("pred_label",))
     torch.testing.assert_close(from_onnx(path)(images()).scores, truth(images())[0])
-    with pytest.raises(CheckpointError, match="more than one output .* for the scores; it has first"):
+    with pytest.raises(CheckpointError, match=r"more than one output .* for the scores; it has first"):
         from_onnx(write_model(tmp_path / "unclear.onnx", names=("first", "anomaly_map"), extra=("second",)))
 
 

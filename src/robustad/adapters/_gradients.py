@@ -57,7 +57,8 @@ def thaw(module: nn.Module) -> None:
     """Replace tensors that were made in inference mode, which autograd cannot use, by equal ones."""
     with torch.inference_mode(False), torch.no_grad():
         for part in module.modules():
-            for held in (part._parameters, part._buffers, vars(part)):
+            stores: tuple[dict[str, Any], ...] = (part._parameters, part._buffers, vars(part))
+            for held in stores:
                 for name, value in list(held.items()):
                     if isinstance(value, Tensor) and value.is_inference():
                         plain = value.clone()
@@ -88,10 +89,10 @@ def gradient_fault(score: nn.Module, image_size: int, *, images: Tensor | None =
         return f"its gradient cannot be computed in float64 ({_line(error)})"
     if gradient is None or not bool(gradient.flatten(1).norm(dim=1).min() > 0):
         return "its score path is cut: the gradient is zero"
-    error = _median_error(exact, x.detach(), gradient, seed)
-    if error < MAX_ERROR:
+    middle = _median_error(exact, x.detach(), gradient, seed)
+    if middle < MAX_ERROR:
         return ""
-    return f"its gradient is not the slope of its score (median relative error {error:.0%}, limit {MAX_ERROR:.0%})"
+    return f"its gradient is not the slope of its score (median relative error {middle:.0%}, limit {MAX_ERROR:.0%})"
 
 
 def _median_error(score: nn.Module, x: Tensor, gradient: Tensor, seed: int, *, step: float = 1e-5) -> float:

@@ -36,7 +36,7 @@ class RawScore(nn.Module):
         self.model, self.pre_processor = module.model, module.pre_processor
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Scores and maps; a map that is smaller, since its borders were cut off, is filled up with its lowest value."""
+        """Scores and maps; what a centre crop cut off from a map is filled up with the map's lowest value."""
         if torch.is_inference_mode_enabled():  # what a model caches on the way must stay usable for an attack
             with torch.inference_mode(False), torch.no_grad():
                 return self._predicted(images.clone())
@@ -48,12 +48,11 @@ class RawScore(nn.Module):
         seen = images if self.pre_processor is None else self.pre_processor(images)
         found = self.model(seen)
         scores, maps = getattr(found, "pred_score", None), getattr(found, "anomaly_map", None)
-        if scores is None and maps is None:
-            raise ValueError(f"{type(self.model).__name__} gives neither `pred_score` nor `anomaly_map`")
         if maps is not None:
             maps = maps.reshape(len(images), 1, *maps.shape[-2:])
+            scores = maps.amax(dim=(1, 2, 3)) if scores is None else scores  # as anomalib's post-processing does
         if scores is None:
-            scores = maps.amax(dim=(1, 2, 3))  # as anomalib's post-processing does
+            raise ValueError(f"{type(self.model).__name__} gives neither `pred_score` nor `anomaly_map`")
         return scores.reshape(len(images)), None if maps is None else self._spread(maps, images.shape[-1])[:, 0]
 
     def _spread(self, maps: Tensor, size: int) -> Tensor:
@@ -150,12 +149,14 @@ def load_anomalib(
     if not file.is_file():
         raise CheckpointError(f"no anomalib checkpoint {file}")
     if file.suffix in (".pt", ".pth", ".pkl"):
-        raise CheckpointError(f"{file} is a pickle, which may run code when read; give the Lightning checkpoint (.ckpt)")
+        raise CheckpointError(
+            f"{file} is a pickle, which may run code when read; give the Lightning checkpoint (.ckpt)"
+        )
     kind = _model_class(file, model, known)
     try:
         with _quiet():
             module = _loaded(kind, file)
-    except Exception as error:  # noqa: BLE001 - whatever a wrong or foreign file provokes in four libraries
+    except Exception as error:
         raise CheckpointError(f"{file} cannot be loaded as anomalib's {kind.__name__}: {_reason(error)}") from error
     return from_anomalib(module, image_size=image_size, images=images)
 
@@ -189,8 +190,8 @@ def embed_weights(module: Any) -> Any:
         MissingExtra: If the package with the weights is not installed.
         ValueError: If its feature extractor is another network.
     """
-    extractor = getattr(getattr(module.model, "feature_extractor", None), "feature_extractor", None)
-    wanted = {} if extractor is None else extractor.state_dict()
+    extractor: Any = getattr(getattr(module.model, "feature_extractor", None), "feature_extractor", nn.Identity())
+    wanted = extractor.state_dict()
     stored = load_embedded().net.state_dict()
     if not wanted or any(name not in stored or stored[name].shape != like.shape for name, like in wanted.items()):
         raise ValueError(f"the feature extractor of {module.name} must be timm's {ARCHITECTURE}")
@@ -254,7 +255,9 @@ def _probe(raw: RawScore, name: str, size: int) -> bool:
         with torch.no_grad():
             return raw(torch.full((1, 3, size, size), 0.5))[1] is not None
     except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
-        raise ValueError(f"anomalib's {name} scores no image of {size} pixels: {_reason(error)}; is it trained?") from error
+        raise ValueError(
+            f"anomalib's {name} scores no image of {size} pixels: {_reason(error)}; is it trained?"
+        ) from error
 
 
 @contextmanager

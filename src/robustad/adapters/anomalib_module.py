@@ -200,7 +200,8 @@ class RobustadModule(AnomalibModule):  # type: ignore[misc]
         return {"loss": losses.total.detach()}
 
     def _update(self, batch: Batch) -> Losses:
-        training, optimizer, step = self.recipe.training, self.optimizers(), self.global_step
+        training, optimizer = self.recipe.training, self.optimizers()
+        step: int = self.global_step
         assert self._method is not None
         steps = self.trainer.num_training_batches * training.replays
         context = StepContext(step, self._total(steps), self.current_epoch, _NO_FABRIC)
@@ -291,4 +292,5 @@ def wrapped(
     module = RobustadModule(FIRST_RECIPES[what.name], what.config.to_dict(), options, adapt=False)
     for detector in (module.trained, module.detector):
         detector.load_state_dict(what.state_dict())
-    return module.eval()
+    module.eval()
+    return module

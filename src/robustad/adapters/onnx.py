@@ -59,7 +59,7 @@ class OnnxScorer:
 
     def __call__(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Scores, and maps where the model gives some, on the images' device and in their type."""
-        parts = [self._piece(piece) for piece in images.split(self.input.batch or max(1, len(images)))]
+        parts = [self._piece(piece) for piece in torch.split(images, self.input.batch or max(1, len(images)))]
         scores, maps = (torch.from_numpy(np.concatenate(found)).to(images) for found in zip(*parts, strict=True))
         if self.maps is None:
             return scores
@@ -81,7 +81,7 @@ class OnnxScorer:
         names = [output.name for output in self.session.get_outputs()]
         try:
             found = self.session.run(names, {self.input.name: np.ascontiguousarray(pixels, dtype=self.input.dtype)})
-        except Exception as error:  # noqa: BLE001 - onnxruntime raises classes of its own
+        except Exception as error:
             raise CheckpointError(f"{self.path} fails on images of shape {pixels.shape}: {_line(error)}") from error
         return {name: np.asarray(value) for name, value in zip(names, found, strict=True) if value is not None}
 
@@ -125,7 +125,7 @@ def _session(path: Path) -> Any:
     options.log_severity_level = 3  # errors only: they are raised as well
     try:
         return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # noqa: BLE001 - onnxruntime raises classes of its own
+    except Exception as error:
         raise CheckpointError(f"{path} is no ONNX model that onnxruntime can load: {_line(error)}") from error
 
 

@@ -98,6 +98,4 @@ def _foreign(detector: torch.nn.Module, path: Path, recipe: str, device: torch.d
         if file.is_file():
             with file.open("rb") as stream:
                 digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return Candidate(
-        detector=detector.to(device).eval(), digest=digest.hexdigest(), path=path, info={"recipe": recipe}
-    )
+    return Candidate(detector=detector.to(device).eval(), digest=digest.hexdigest(), path=path, info={"recipe": recipe})

@@ -182,12 +182,13 @@ class RobustadModule(AnomalibModule):  # type: ignore[misc]
         generator = self.recipe.make_generator()
         self._method = self.recipe.make_method(self.trained, generator, self._normals.to(self.device))
 
-    def training_step(self, batch: Any, *_: Any) -> dict[str, Tensor]:
+    def training_step(self, batch: Any, *args: Any) -> dict[str, Tensor]:
         """One update, or as many as the recipe replays a batch for.
 
         Returns:
             ``loss``: what the last update minimised; it has been stepped already.
         """
+        del args  # the number of the batch
         training, images = self.recipe.training, batch.image
         numbers = [self._numbers.setdefault(str(path), len(self._numbers)) for path in batch.image_path]
         seeds = [derive_seed(training.seed, "sample", self.current_epoch, number) for number in numbers]

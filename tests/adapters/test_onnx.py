@@ -106,7 +106,9 @@ def test_the_bench_treats_it_as_a_black_box(tmp_path):
     assert ((detector(attacked).scores < detector(x).scores) == labels).all()
     plans = {plan.name: plan for plan in Suite().plans(detector)}
     assert plans["square"].runs and not plans["pgd"].runs
-    assert dict(plans["pgd"].skipped) == {"pgd": "an ONNX model gives no gradient"}
+    assert dict(plans["pgd"].skipped) == {"score": "an ONNX model gives no gradient"}
+    other = next(plan for plan in Suite(attacks=("transfer",)).plans(detector, has_other=True) if plan.runs)
+    assert other.name == "transfer", "the gradients of another detector will do"
     verdicts = {verdict.name: verdict for verdict in check_health(detector, x, labels, epsilon=0.05)}
     assert verdicts["Repeatable score"].passed is True
     assert verdicts["Gradient is there"].passed is False

@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # two cores, two workers: one thread each, or they wait for each other
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: demo test test-all check crosscheck bench format clean
+.PHONY: demo test test-all test-anomalib crosscheck check bench format clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed-demo
@@ -18,6 +18,10 @@ test: $(VENV)/installed-dev
 
 test-all: $(VENV)/installed-dev
 	$(PYTEST) -m "not gpu"
+
+# anomalib has an environment of its own: it is large, and wants another jsonargparse than constraints.txt names
+test-anomalib: .venv-anomalib/installed
+	OMP_NUM_THREADS=1 .venv-anomalib/bin/python -m pytest tests/adapters -o filterwarnings=default --disable-warnings
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
@@ -38,7 +42,7 @@ format: $(VENV)/installed-dev
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) $(CROSS) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(CROSS) .venv-anomalib build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit("robustad needs Python 3.11 or newer; run: make PYTHON=python3.11 ...") if sys.version_info < (3, 11) else None'
@@ -56,4 +60,11 @@ $(CROSS)/installed: pyproject.toml constraints.txt tests/crosscheck/requirements
 	$(BIN)/python -m venv --clear $(CROSS)
 	$(CROSS)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable . pytest
 	$(CROSS)/bin/python -m pip install --quiet --disable-pip-version-check --requirement tests/crosscheck/requirements.txt
+	touch $@
+
+.venv-anomalib/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-anomalib
+	grep -v '^jsonargparse==' constraints.txt > .venv-anomalib/constraints.txt
+	.venv-anomalib/bin/python -m pip install --quiet --disable-pip-version-check \
+		--constraint .venv-anomalib/constraints.txt --editable '.[anomalib,embedded,onnx]' onnx onnxscript pytest
 	touch $@

@@ -21,7 +21,7 @@ _HOMES = {
     "Prediction": "robustad.types",
     "Predictor": "robustad.inference",
     "RobustadError": "robustad.errors",
-    "TestConfig": "robustad.workflows.test",
+    "TestConfig": "robustad.workflows.test_config",
     "fit": "robustad.workflows.fit",
     "fit_config": "robustad.workflows.fit",
     "load_checkpoint": "robustad.detectors",

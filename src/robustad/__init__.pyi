@@ -15,8 +15,8 @@ from robustad.workflows.fit import FitConfig as FitConfig
 from robustad.workflows.fit import fit as fit
 from robustad.workflows.fit import fit_config as fit_config
 from robustad.workflows.predict import predict as predict
-from robustad.workflows.test import TestConfig as TestConfig
 from robustad.workflows.test import test as test
+from robustad.workflows.test_config import TestConfig as TestConfig
 from robustad.workflows.visualize import visualize as visualize
 
 __version__: str

@@ -9,7 +9,7 @@ from torch import nn
 
 from robustad.adapters import as_classifier, from_callable
 from robustad.attacks import PGD, ImageObjective, Square
-from robustad.evaluation import check_health
+from robustad.evaluation import Suite, check_health
 from robustad.types import Detector, Prediction
 
 
@@ -44,6 +44,10 @@ def test_a_black_box_is_not_trusted_with_a_white_box_figure():
     detector = from_callable(lambda x: x.numpy().mean(axis=(1, 2, 3)), image_size=8, differentiable=False)
     found = {v.name: v for v in check_health(detector, images(12), torch.arange(12) % 2 == 0, epsilon=0.05)}
     assert found["Gradient is there"].passed is False
+    assert found["Repeatable score"].passed is True and found["Unbounded attack wins"].passed is None
+    plans = {plan.name: plan for plan in Suite(attacks=("pgd", "ensemble")).plans(detector)}
+    assert [run.goal for run in plans["square"].runs] == ["score"] and plans["pgd"].runs == ()
+    assert dict(plans["pgd"].skipped) == {"score": "the detector gives no gradient"}
 
 
 def test_maps_are_taken_where_they_are_promised():

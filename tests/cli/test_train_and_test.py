@@ -13,7 +13,8 @@ from robustad.workflows import demo as demo_module
 from robustad.workflows import fit as fit_module
 from robustad.workflows import test as test_module
 from robustad.workflows.fit import FitResult, fit_config
-from robustad.workflows.test import TestConfig, TestResult
+from robustad.workflows.test import TestResult
+from robustad.workflows.test_config import TestConfig
 
 
 @pytest.fixture

@@ -102,3 +102,19 @@ def test_one_class_and_few_images_are_no_accident(marked):
 def test_bad_input(options, text):
     with pytest.raises(ValueError, match=text):
         ThreatConfig(**options)
+
+
+def test_without_a_gradient_stickers_are_searched_by_queries_and_the_rest_is_blank(marked, clean, monkeypatch):
+    monkeypatch.setattr(module, "QUERIES", 30)
+
+    class Blind(TinyDetector):
+        differentiable = False
+
+        def forward(self, images):
+            return super().forward(images.detach())
+
+    threats = evaluate_threats(Blind().eval(), marked, CONFIG, show_progress=False)
+    assert (wrong(threats[1].scores - clean, marked) >= 0).all() and wrong(threats[1].scores - clean, marked).mean() > 0
+    labels = np.array([sample.label for sample in marked.samples])
+    last = threat_rows(threats, labels, Subject(detector="tiny", recipe="none", data="made"))[-1]
+    assert last.value is None and "gradients" in last.reason

@@ -11,7 +11,8 @@ from robustad.errors import CheckpointError, LayoutError
 from robustad.evaluation import Results, Verdict, select
 from robustad.reporting import Report
 from robustad.workflows._data import DataConfig
-from robustad.workflows.test import TestConfig, console_table, test
+from robustad.workflows.test import console_table, test
+from robustad.workflows.test_config import TestConfig
 
 QUICK = TestConfig(epsilons=(8 / 255,), steps=1, strong_steps=1, restarts=1, health=False)
 

@@ -24,15 +24,24 @@ class CallableDetector(nn.Module):
         differentiable: See `from_callable`.
         has_maps: See `from_callable`.
         name: See `from_callable`.
+        no_gradient: Why there is no gradient, where it is not differentiable.
     """
 
     def __init__(
-        self, score: Callable[[Any], Any], image_size: int, *, differentiable: bool, has_maps: bool, name: str
+        self,
+        score: Callable[[Any], Any],
+        image_size: int,
+        *,
+        differentiable: bool,
+        has_maps: bool,
+        name: str,
+        no_gradient: str = "",
     ) -> None:
         super().__init__()
         check_at_least("image_size", image_size, 1)
         self.image_size = image_size
         self.score, self.differentiable, self.has_maps, self.name = score, differentiable, has_maps, name
+        self.no_gradient = no_gradient
 
     def forward(self, images: Tensor) -> Prediction:
         """Scores ``(N,)`` and maps ``(N, S, S)`` or None of images ``(N, 3, S, S)`` in [0, 1]."""

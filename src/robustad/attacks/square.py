@@ -25,7 +25,7 @@ class Square(Attack):
         first_share: Share of the image that the first squares cover, in (0, 1].
 
     Source: Andriushchenko et al., ECCV 2020, for L-inf and L2. Deviates: maximises any objective, per image; in L2,
-        bumps are pyramids (they find more than the paper's peaks), and a new one weighs as much as in AutoAttack's code.
+        bumps are pyramids (they find more than the paper's peaks), and a new one weighs as in AutoAttack's code.
     """
 
     name: ClassVar[str] = "square"

@@ -20,13 +20,13 @@ def build(words: Sequence[str] = ()) -> Parser:
     from robustad.corruptions import CORRUPTIONS, GROUPS
     from robustad.evaluation import SUITE
     from robustad.reporting import format_epsilon
-    from robustad.workflows.test import RADII, TestConfig
+    from robustad.workflows.test_config import RADII, TestConfig
 
     default = TestConfig()
     usage = "robustad test CHECKPOINT [--data NAME | --normal DIR] [--attacks ...] [--epsilons ...] [options]"
     parser = Parser("test", "Measure a detector, clean and under attack; write a report.", epilog=_EPILOG, usage=usage)
     add = parser.add_argument
-    add("checkpoint", type=str, help="folder of a checkpoint")
+    add("checkpoint", type=str, help="folder of a checkpoint, NAME.onnx, or anomalib:PATH.ckpt")
     add("--out", type=str, default=None, help="folder for report.html and results.json; default: test, beside it")
     add_data_flags(parser)
     add("--attacks", type=str, nargs="+", default=None, help=f"out of {', '.join(SUITE)}; default: those that apply")
@@ -67,7 +67,9 @@ def build(words: Sequence[str] = ()) -> Parser:
 
 def run(arguments: Any) -> int:
     """Run it."""
-    from robustad.workflows.test import TestConfig, console_table, test
+    from robustad.workflows._candidate import default_out
+    from robustad.workflows.test import console_table, test
+    from robustad.workflows.test_config import TestConfig
 
     # what is not given is left to the dataclass, which knows the defaults
     names = (
@@ -91,7 +93,7 @@ def run(arguments: Any) -> int:
     if arguments.transfer:
         options["transfer"] = Path(arguments.transfer)
     config = TestConfig(health=not arguments.no_health, stop_early=arguments.stop_early, **options)
-    out = Path(arguments.out) if arguments.out else Path(arguments.checkpoint).resolve().parent / "test"
+    out = Path(arguments.out) if arguments.out else default_out(arguments.checkpoint)
     result = test(arguments.checkpoint, data_config(arguments), config, out)
     show(console_table(result.rows))
     warn(result.verdicts)

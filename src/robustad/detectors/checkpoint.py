@@ -112,9 +112,10 @@ def load_checkpoint(folder: str | Path, *, device: str | torch.device = "cpu") -
 
 def _checkpoint_folder(path: Path) -> Path:
     if path.suffix in (".pth", ".pt", ".ckpt", ".pkl", ".pickle", ".bin"):
+        other = f"; one of anomalib is tested as anomalib:{path}" if path.suffix == ".ckpt" else ""
         raise CheckpointError(
             f"{path} is a pickle, which may run code when read; robustad reads folders with {WEIGHTS}: "
-            f"convert released weights with `robustad import-official {path}`"
+            f"convert released weights with `robustad import-official {path}`{other}"
         )
     if path.name in (WEIGHTS, CONFIG):
         path = path.parent

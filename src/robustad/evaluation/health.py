@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from robustad._random import torch_generator
 from robustad.attacks import PGD, Attack, ScoreObjective, Square, value_and_grad
 from robustad.attacks.projections import per_image_norm
-from robustad.evaluation.witness import Witness, away, device_of, frozen
+from robustad.evaluation.witness import Witness, away, device_of, frozen, gradient_lack
 from robustad.metrics import auroc
 
 MAX_FD_ERROR = 0.01
@@ -117,6 +117,8 @@ def check_health(
 
 
 def _run(name: str, check: Callable[[Patient], tuple[bool | None, str, float | None]], patient: Patient) -> Verdict:
+    if name not in WITHOUT_GRADIENT and gradient_lack(patient.witness.detector):
+        return _blind(name, patient)
     try:
         return Verdict(name, *check(patient))
     except RuntimeError as error:
@@ -124,6 +126,12 @@ def _run(name: str, check: Callable[[Patient], tuple[bool | None, str, float | N
         if "does not require grad" in str(error) or "not have been used in the graph" in str(error):
             return Verdict(name, False, "the score has no gradient with respect to the pixels")
         raise
+
+
+def _blind(name: str, patient: Patient) -> Verdict:
+    """The verdict on a detector that says that it has no gradient: no white-box figure is there to be believed."""
+    why = f"no gradient: black box only ({gradient_lack(patient.witness.detector)})"
+    return Verdict(name, False if name == "Gradient is there" else None, why)
 
 
 def check_repeatable(patient: Patient) -> tuple[bool | None, str, float | None]:
@@ -312,3 +320,5 @@ CHECKS: dict[str, Callable[[Patient], tuple[bool | None, str, float | None]]] = 
     "Black box not stronger": check_black_box,
 }
 """The checks, by the name that the report shows."""
+WITHOUT_GRADIENT = ("Repeatable score",)
+"""Checks that need no gradient."""

@@ -27,7 +27,7 @@ from robustad.attacks import (
     Square,
 )
 from robustad.evaluation.rows import TARGETS
-from robustad.evaluation.witness import Witness
+from robustad.evaluation.witness import Witness, gradient_lack
 
 TOP_SHARE = 0.1
 """Share of the patches whose mean logit ``top10-pgd`` moves."""
@@ -201,7 +201,12 @@ class Suite:
 
         Raises:
             ValueError: If ``transfer`` is asked for by name and there is no other detector.
+
+        A detector that says that it gives no gradient gets ``square``, and the plans say what is skipped and why.
         """
+        if self.white_box and gradient_lack(detector):
+            blind = self.with_black_box(has_masks=has_masks, white_box=False)
+            return blind.plans(detector, has_masks=has_masks, has_other=has_other)
         names = self.attacks
         if names is None:
             names = default_attacks(has_masks=has_masks)
@@ -221,8 +226,8 @@ class Suite:
         runs, skipped = [], []
         for run in SUITE[name](self):
             lack = _lacks(GOALS[run.goal].needs, detector, has_other)
-            if run.attack.uses_gradient and not self.white_box:
-                lack = "the score has no gradient"
+            if run.attack.uses_gradient and run.goal != "transfer" and not self.white_box:
+                lack = gradient_lack(detector) or "the score has no gradient"
             if lack is None:
                 runs.append(run)
             else:

@@ -14,17 +14,19 @@ from torch import Tensor
 from robustad._checks import check_epsilon
 from robustad._progress import Progress
 from robustad._random import torch_generator
-from robustad.attacks import APGD, AdversarialPatch, ScoreObjective, universal_perturbation
+from robustad.attacks import APGD, AdversarialPatch, ScoreObjective, Square, universal_perturbation
 from robustad.data import ImageDataset
 from robustad.evaluation.figures import Subject, defined
 from robustad.evaluation.rows import Row
 from robustad.evaluation.store import Store
-from robustad.evaluation.witness import Witness, device_of, frozen
+from robustad.evaluation.witness import Witness, device_of, frozen, gradient_lack
 from robustad.metrics import auroc
 
 STICKER, UNIVERSAL = "sticker", "universal"
 MAX_FITTED = 64
 """Images of a class, at most, that a universal perturbation is found on."""
+QUERIES = 500
+"""Queries for the look of a sticker at each place, where there is no gradient."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,12 +65,12 @@ class Threat:
     Attributes:
         name: `STICKER` or `UNIVERSAL`.
         size: Side of the sticker, or radius.
-        scores: ``(N,)``.
+        scores: ``(N,)``; None = it could not be tried.
     """
 
     name: str
     size: float
-    scores: NDArray[np.float32]
+    scores: NDArray[np.float32] | None
 
 
 def evaluate_threats(
@@ -116,7 +118,8 @@ class _Work:
         return [index[i : i + self.batch_size] for i in range(0, len(index), self.batch_size)]
 
     def sticker(self, side: float, steps: int, shown: Progress) -> Threat:
-        attack = AdversarialPatch(side=side, attack=APGD(steps=steps))
+        look = Square(queries=QUERIES) if gradient_lack(self.detector) else APGD(steps=steps)
+        attack = AdversarialPatch(side=side, attack=look)
         parts = []
         for chunk in self.chunks(range(len(self.dataset))):
             key = (STICKER, chunk, side, steps, self.seed)
@@ -130,6 +133,8 @@ class _Work:
         return Threat(name=STICKER, size=side, scores=np.concatenate(parts))
 
     def universal(self, epsilon: float, shown: Progress) -> Threat:
+        if gradient_lack(self.detector):
+            return Threat(name=UNIVERSAL, size=epsilon, scores=None)
         scores = np.empty(len(self.dataset), dtype=np.float32)
         for label in (False, True):
             members = (self.labels == label).nonzero()[:, 0].tolist()
@@ -162,7 +167,12 @@ def threat_rows(threats: Sequence[Threat], labels: NDArray[np.bool_], subject: S
     """Image AUROC under each threat; the side of a sticker stands in ``epsilon``, with the norm `STICKER`."""
     rows = []
     for threat in threats:
-        value, reason = defined(auroc, threat.scores, labels)
+        value: float | None = None
+        reason: str | None
+        if threat.scores is None:
+            reason = "a perturbation for all images is searched with gradients, and there are none"
+        else:
+            value, reason = defined(auroc, threat.scores, labels)
         rows.append(
             Row(
                 detector=subject.detector,

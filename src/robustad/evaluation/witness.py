@@ -106,3 +106,13 @@ def device_of(detector: Any) -> torch.device:
         for tensor in (*detector.parameters(), *detector.buffers()):
             return tensor.device
     return torch.device("cpu")
+
+
+def gradient_lack(detector: Any) -> str:
+    """Why only attacks that use no gradient apply to a detector; empty = its gradients are to be used.
+
+    Detectors without gradients say so: ``differentiable`` is False, and ``no_gradient`` may hold the reason.
+    """
+    if getattr(detector, "differentiable", True):
+        return ""
+    return getattr(detector, "no_gradient", "") or "the detector gives no gradient"

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from robustad.detectors import Checkpoint
 from robustad.files import atomic_path
 from robustad.inference.reading import ByteArray
+from robustad.types import Calibration
 
 SHOWN_SIZE = 768
 """Longest side of an overlay in pixels; larger pictures are shrunk to it."""
@@ -32,7 +32,17 @@ class MapScale(NamedTuple):
     high: float
 
 
-def map_scale(checkpoint: Checkpoint, maps: Sequence[NDArray[np.float32]]) -> MapScale:
+class _Known(Protocol):
+    """What a scale depends on, as checkpoints have it."""
+
+    @property
+    def calibration(self) -> Calibration | None: ...
+
+    @property
+    def info(self) -> dict[str, Any]: ...
+
+
+def map_scale(checkpoint: _Known, maps: Sequence[NDArray[np.float32]]) -> MapScale:
     """The scale for a run.
 
     The checkpoint's own, if its info holds ``map_range`` (two numbers). Else the low end is the median of the first

@@ -3,7 +3,17 @@
 from robustad.training.batches import Batch, Batches, Schedule
 from robustad.training.cobra import CobraLossConfig, CobraMethod
 from robustad.training.config import TrainingConfig
-from robustad.training.engine import Engine, Losses, Method, RunResult, StepContext, make_fabric
+from robustad.training.engine import (
+    Engine,
+    Losses,
+    Method,
+    RunResult,
+    StepContext,
+    isolated_randomness,
+    learning_rate,
+    make_fabric,
+    make_optimizer,
+)
 from robustad.training.generators import Generator
 from robustad.training.looks import EarlyLook
 from robustad.training.patchguard import DefaultMethod, PatchGuardMethod, PublishedMethod, ReplayMethod
@@ -32,6 +42,9 @@ __all__ = [
     "Schedule",
     "StepContext",
     "TrainingConfig",
+    "isolated_randomness",
+    "learning_rate",
     "make_fabric",
+    "make_optimizer",
     "recipe",
 ]

@@ -127,7 +127,7 @@ class Engine:
         self.method, self.batches, self.config, self.folder, self.look = method, batches, config, folder, look
         self.fabric = fabric or make_fabric(config)
         self.average = WeightAverage(method.network, config.average_decay)
-        self.optimizer = _optimizer(method.network, config)
+        self.optimizer = make_optimizer(method.network, config)
         self.state = TrainingState(config=config.to_dict())
         if resume:
             self._restore()
@@ -208,7 +208,7 @@ class Engine:
     def _step(self, batch: Batch) -> dict[str, Tensor | float]:
         step, config = self.state.step, self.config
         context = StepContext(step, self.state.total, self.batches.schedule.epoch(step), self.fabric)
-        rate = self._learning_rate(context)
+        rate = learning_rate(config, context, self.batches.schedule.steps_per_epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         batch = augment(batch) if config.augment else batch
@@ -227,18 +227,6 @@ class Engine:
         self.optimizer.step()
         self.average.update(self.method.network, step)
         return {"loss": losses.total.detach(), **losses.parts, "learning_rate": rate, "epoch": float(context.epoch)}
-
-    def _learning_rate(self, context: StepContext) -> float:
-        config = self.config
-        if config.schedule == "published":
-            epochs = max(1, -(-(context.total or 1) // self.batches.schedule.steps_per_epoch))
-            return config.learning_rate * published_cosine(context.epoch, epochs)
-        if config.schedule == "cobra":
-            each = self.batches.schedule.steps_per_epoch
-            return config.learning_rate * cobra_cosine(context.step, each, max(1, -(-(context.total or 1) // each)))
-        step, total = (context.step, context.total) if context.total else (0, 1)
-        share = cosine_with_warmup(step, total, warmup=1)
-        return config.learning_rate * share * min(1.0, (context.step + 1) / max(1, config.warmup_steps))
 
     def _look_is_due(self) -> bool:
         state = self.state
@@ -318,7 +306,20 @@ def isolated_randomness(seed: int) -> Iterator[None]:
         yield
 
 
-def _optimizer(network: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+def learning_rate(config: TrainingConfig, context: StepContext, steps_per_epoch: int) -> float:
+    """Learning rate of a step."""
+    epochs = max(1, -(-(context.total or 1) // steps_per_epoch))
+    if config.schedule == "published":
+        return config.learning_rate * published_cosine(context.epoch, epochs)
+    if config.schedule == "cobra":
+        return config.learning_rate * cobra_cosine(context.step, steps_per_epoch, epochs)
+    step, total = (context.step, context.total) if context.total else (0, 1)
+    share = cosine_with_warmup(step, total, warmup=1)
+    return config.learning_rate * share * min(1.0, (context.step + 1) / max(1, config.warmup_steps))
+
+
+def make_optimizer(network: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+    """LARS or AdamW, as the schedule wants; its learning rate is set step by step, see `learning_rate`."""
     parameters = [p for p in network.parameters() if p.requires_grad]
     if config.schedule == "published":
         return torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)

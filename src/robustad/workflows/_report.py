@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from robustad.detectors import Checkpoint
 from robustad.evaluation import (
     BASELINE,
     MATCHED,
@@ -39,6 +38,7 @@ from robustad.reporting import (
     pick_examples,
 )
 from robustad.visual import strip
+from robustad.workflows._candidate import Candidate
 from robustad.workflows._data import DataConfig
 from robustad.workflows._report_certified import certified_table
 from robustad.workflows._report_corruptions import corruption_table
@@ -61,7 +61,7 @@ class Findings:
     """Everything that a test found out.
 
     Attributes:
-        checkpoint: The detector.
+        candidate: The detector.
         data: What it was tested on.
         names: Name of each image.
         evaluation: Scores, maps, pictures.
@@ -77,7 +77,7 @@ class Findings:
         started: When the test began.
     """
 
-    checkpoint: Checkpoint
+    candidate: Candidate
     data: DataConfig
     names: Sequence[str]
     evaluation: Evaluation
@@ -98,7 +98,7 @@ class Findings:
             return None
         attack = cell.attack if detector is None or cell.attack == "none" else "exact"
         where = {"metric": metric, "epsilon": cell.epsilon, "attack": attack}
-        return next(iter(select(self.rows, detector=detector or self.checkpoint.detector.name, **where)), None)
+        return next(iter(select(self.rows, detector=detector or self.candidate.detector.name, **where)), None)
 
     def figure(self, metric: str, cell: Cell | None, detector: str | None = None) -> float | None:
         """Its value; None = undefined or not measured."""
@@ -119,7 +119,7 @@ class Findings:
 
 def build_report(findings: Findings, results: Results) -> Report:
     """The page of a test."""
-    name = findings.checkpoint.detector.name
+    name = findings.candidate.detector.name
     threshold, rule = _threshold(findings)
     return Report(
         title=f"{TITLES.get(name, name)} on {findings.data.label}",
@@ -215,20 +215,20 @@ def _gap_sentence(findings: Findings, worst: Cell) -> Iterator[str]:
 
 
 def _summary(findings: Findings) -> dict[str, str]:
-    evaluation, checkpoint = findings.evaluation, findings.checkpoint
-    labels, config = evaluation.labels, checkpoint.detector.config
-    backbone = getattr(config, "backbone", None)
+    evaluation, detector = findings.evaluation, findings.candidate.detector
+    labels, size = evaluation.labels, detector.image_size
+    backbone = getattr(getattr(detector, "config", None), "backbone", None)
     masks = int((evaluation.has_mask & labels).sum())
     skipped: dict[str, list[str]] = {}
     for goal, why in dict.fromkeys(item for plan in evaluation.plans for item in plan.skipped):
         skipped.setdefault(why, []).append(goal)
     split = findings.rows[0].split
     return {
-        "Detector": f"{checkpoint.detector.name}{f', {backbone}' if backbone else ''}",
+        "Detector": f"{detector.name}{f', {backbone}' if backbone else ''}",
         "Recipe": f"{findings.rows[0].recipe}, seed {findings.rows[0].seed}",
         "Data": f"{findings.data.label}, {'whole test set' if split == 'all' else f'split {split}'}",
         "Images": f"{int(labels.sum())} anomalous ({masks} with mask), {int((~labels).sum())} normal",
-        "Image size": f"{config.image_size} x {config.image_size}",
+        "Image size": f"{size} x {size}",
         "Threat model": f"{NORM_SIGNS[evaluation.norm]} at the network's input, every channel by itself",
         "Attacked": {"both": "normal and anomalous images"}.get(evaluation.targets, f"{evaluation.targets} images"),
         **({"Not run": "; ".join(f"{', '.join(g)}: {why}" for why, g in skipped.items())} if skipped else {}),
@@ -255,17 +255,17 @@ def _tables(findings: Findings) -> Iterator[MetricTable]:
     if findings.by_kind:
         yield _kind_table(findings)
     if findings.corrupted:
-        calibrated = findings.checkpoint.calibration is not None
-        yield corruption_table(findings.corrupted, findings.checkpoint.detector.name, calibrated=calibrated)
+        calibrated = findings.candidate.calibration is not None
+        yield corruption_table(findings.corrupted, findings.candidate.detector.name, calibrated=calibrated)
     if findings.threats:
         yield threat_table(findings.threats, findings.figure("image_AUROC", findings.evaluation.clean))
     if findings.certificate is not None:
         yield certified_table(
             findings.certified,
-            findings.checkpoint.detector.name,
+            findings.candidate.detector.name,
             sigma=findings.certificate.sigma,
             confidence=findings.certificate.confidence,
-            pixels=3 * findings.checkpoint.detector.image_size**2,
+            pixels=3 * findings.candidate.detector.image_size**2,
         )
 
 
@@ -308,8 +308,8 @@ def _kind_table(findings: Findings) -> MetricTable:
 
 
 def _threshold(findings: Findings) -> tuple[float | None, str]:
-    if findings.checkpoint.calibration is not None:
-        return findings.checkpoint.calibration.threshold, ""
+    if findings.candidate.calibration is not None:
+        return findings.candidate.calibration.threshold, ""
     evaluation = findings.evaluation
     try:
         found = f1max(evaluation.clean.scores, evaluation.labels)
@@ -322,7 +322,7 @@ def _groups(findings: Findings, rule: str) -> tuple[ExampleGroup, ...]:
     evaluation, worst = findings.evaluation, findings.worst
     views = evaluation.clean.views
     maps = [view.anomaly_map for view in views.values() if view.anomaly_map is not None]
-    scale = map_scale(findings.checkpoint, maps) if maps else None
+    scale = map_scale(findings.candidate, maps) if maps else None
     groups: list[ExampleGroup] = []
     for title, chosen in pick_examples(evaluation.clean.scores, evaluation.labels, per_group=2).items():
         examples = tuple(

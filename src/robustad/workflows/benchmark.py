@@ -24,7 +24,8 @@ from robustad.reporting import Board, boards, leaderboard_html, leaderboard_mark
 from robustad.training.state import STATE_FILE
 from robustad.workflows._data import DataConfig
 from robustad.workflows.fit import CHECKPOINT, CONFIG_FILE, FitConfig, fit, fit_config, resume_config
-from robustad.workflows.test import REPORT, RESULTS, TestConfig, settings, test
+from robustad.workflows.test import REPORT, RESULTS, test
+from robustad.workflows.test_config import TestConfig, settings
 
 LEADERBOARD = "leaderboard"
 

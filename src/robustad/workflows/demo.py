@@ -13,7 +13,8 @@ from robustad._checks import check_choice
 from robustad.training import FIRST_RECIPES
 from robustad.workflows._data import DataConfig
 from robustad.workflows.fit import CONFIG_FILE, FitConfig, fit, fit_config
-from robustad.workflows.test import TestConfig, TestResult, test
+from robustad.workflows.test import TestResult, test
+from robustad.workflows.test_config import TestConfig
 
 DATA = DataConfig(data="elpv", category="mono")
 TEST = TestConfig(

@@ -10,25 +10,19 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from robustad._checks import check_at_least, check_choice, check_radii
-from robustad.corruptions import choose
+from robustad._checks import check_radii
 from robustad.data import ImageDataset, Sample
-from robustad.data.partition import PARTS, Part, choose_part
-from robustad.detectors import Checkpoint, load_checkpoint
+from robustad.data.partition import choose_part
 from robustad.errors import LayoutError
 from robustad.evaluation import (
-    CertifyConfig,
     Doubts,
     Evaluation,
     Results,
     Row,
     Store,
     Subject,
-    Suite,
-    ThreatConfig,
     Verdict,
     certified_rows,
-    check_corruptions,
     corruption_rows,
     evaluate,
     evaluate_certified,
@@ -39,126 +33,22 @@ from robustad.evaluation import (
     kind_rows,
     threat_rows,
 )
-from robustad.files import read_json
+from robustad.evaluation.witness import gradient_lack
 from robustad.inference import pick_device
 from robustad.reporting import pick_examples, write_report
 from robustad.training.runlog import read_log
+from robustad.workflows._candidate import Candidate, load_candidate
 from robustad.workflows._command import test_command
 from robustad.workflows._data import DataConfig, fingerprint, load_split, thinned
 from robustad.workflows._health import examine
 from robustad.workflows._report import Findings, build_report
+from robustad.workflows.test_config import RADII, TestConfig, settings
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-RADII = {"linf": (1 / 255, 2 / 255, 4 / 255), "l2": (0.25, 0.5, 1.0)}
-"""Radii of attacks by the norm, in pixel units of [0, 1], unless others are asked for."""
 RESULTS, REPORT = "results.json", "report.html"
 _CACHE = "test-cache"  # not "cache": the folder may be a training run's
-
-
-@dataclass(frozen=True, kw_only=True)
-class TestConfig:
-    """Options of `test`.
-
-    Attributes:
-        attacks: Names out of `robustad.evaluation.SUITE`; None = published and plain PGD, the strongest PGD on the
-            score, the worst case over all (``ensemble``) and, where masks exist, PGD on the maps.
-        epsilons: Radii in pixel units of [0, 1]; clean images are always scored. None = `RADII` of the norm.
-        norm: Of the ball: ``linf`` (every pixel a little) or ``l2`` (how far in total).
-        steps: Steps of ``published-pgd`` and ``pgd``.
-        strong_steps: Steps of all others and of the members of ``ensemble``.
-        restarts: Runs of the strong attacks; further ones start at random.
-        queries: Times that ``square`` scores each image.
-        stop_early: Leave an image alone once it ranks behind all clean images of the other class; see `Suite`.
-        corruptions: Names out of `robustad.corruptions.CORRUPTIONS` or ``.GROUPS``; ``all`` = each of them.
-        severities: Severities of corruptions, 1 to 5.
-        certify: Standard deviation of the noise that the detector is smoothed with to say what is certain in L2; 0 = no
-            certificate.
-        certify_radii: L2 radii of certificates.
-        certify_samples: Noisy copies per image.
-        stickers: Sides of stickers, as shares of the image's side; see `robustad.evaluation.ThreatConfig`.
-        universal: Radii of one perturbation for all images, L-inf.
-        targets: Who is attacked: ``both``, ``anomalous`` (hide a defect) or ``normal`` (stop the line).
-        part: Half of the test set: ``all``, ``dev`` (to make choices on) or ``final`` (to publish).
-        max_images: Test at most so many images, of both classes in proportion, neither below a quarter.
-        seed: Seed of random starts and health checks.
-        batch_size: Images per pass.
-        transfer: Checkpoint of another detector; its adversarial images are tried on this one, too.
-        health: Examine whether the attacked figures can be believed.
-        device: ``auto`` or a torch device.
-    """
-
-    __test__: ClassVar[bool] = False  # the name looks like a test case to pytest
-
-    attacks: tuple[str, ...] | None = None
-    epsilons: tuple[float, ...] | None = None
-    norm: str = "linf"
-    steps: int = 10
-    strong_steps: int = 20
-    restarts: int = 2
-    queries: int = 1000
-    stop_early: bool = False
-    corruptions: tuple[str, ...] = ()
-    severities: tuple[int, ...] = (1, 3, 5)
-    certify: float = 0.0
-    certify_radii: tuple[float, ...] = (0.25, 0.5)
-    certify_samples: int = 1000
-    stickers: tuple[float, ...] = ()
-    universal: tuple[float, ...] = ()
-    targets: str = "both"
-    part: Part = "all"
-    max_images: int | None = None
-    seed: int = 0
-    batch_size: int = 32
-    transfer: Path | None = None
-    health: bool = True
-    device: str = "auto"
-
-    def __post_init__(self) -> None:
-        check_radii(self.radii, norm=self.norm)
-        check_choice("part", self.part, PARTS)
-        check_at_least("batch_size", self.batch_size, 1)
-        check_corruptions(self.corruption_names, self.severities)
-        if self.max_images is not None:
-            check_at_least("max_images", self.max_images, 2)
-        _ = self.suite, self.certificate, self.threats
-
-    @property
-    def radii(self) -> tuple[float, ...]:
-        """What ``epsilons`` means."""
-        return RADII[check_choice("norm", self.norm, RADII)] if self.epsilons is None else self.epsilons
-
-    @property
-    def corruption_names(self) -> tuple[str, ...]:
-        """What ``corruptions`` means."""
-        return choose(self.corruptions)
-
-    @property
-    def certificate(self) -> CertifyConfig | None:
-        """What is to be certain; None = nothing."""
-        if self.certify == 0:
-            return None
-        return CertifyConfig(sigma=self.certify, radii=self.certify_radii, samples=self.certify_samples)
-
-    @property
-    def threats(self) -> ThreatConfig:
-        """Threats beside small perturbations of one image."""
-        return ThreatConfig(stickers=self.stickers, universal=self.universal)
-
-    @property
-    def suite(self) -> Suite:
-        """The attacks and their effort."""
-        return Suite(
-            attacks=self.attacks,
-            targets=self.targets,
-            steps=self.steps,
-            strong_steps=self.strong_steps,
-            restarts=self.restarts,
-            queries=self.queries,
-            stop_early=self.stop_early,
-            norm=self.norm,
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,7 +84,7 @@ def test(
     ``out/test-cache`` until the report is written.
 
     Args:
-        checkpoint: Folder of the checkpoint.
+        checkpoint: Folder of the checkpoint, an ONNX file, or ``anomalib:PATH.ckpt``; see `load_candidate`.
         data: What to test on; None = the data that the detector was trained for.
         config: See `TestConfig`.
         out: Folder for the results; made if need be, files of an earlier test in it are replaced.
@@ -219,7 +109,7 @@ def test(
         cache_dir=folder / _CACHE,
         published=loaded.info.get("recipe") == "published",
     )
-    store = Store(folder / _CACHE, context=f"{_digest(loaded)} {fingerprint(samples)} {other and _digest(other)}")
+    store = Store(folder / _CACHE, context=f"{loaded.digest} {fingerprint(samples)} {other and other.digest}")
     verdicts = _health(loaded, dataset, config, store) if config.health else []
     evaluation = _evaluate(loaded, other, dataset, config, verdicts, store)
     subject = _subject(loaded, data, config)
@@ -227,7 +117,7 @@ def test(
     corrupted = _corrupted(loaded, dataset, config, subject, store)
     certified = _certified(loaded, dataset, config, subject, store)
     findings = Findings(
-        checkpoint=loaded,
+        candidate=loaded,
         data=data,
         names=[sample.name for sample in samples],
         evaluation=evaluation,
@@ -238,7 +128,7 @@ def test(
         threats=_threats(loaded, dataset, config, subject, store),
         certificate=config.certificate,
         verdicts=verdicts,
-        log=read_log(_run_folder(loaded) / "log.jsonl"),
+        log=read_log(loaded.run_folder / "log.jsonl"),
         command=command or test_command(checkpoint, data, asdict(config), asdict(TestConfig()), folder),
         started=started,
     )
@@ -249,8 +139,8 @@ test.__test__ = False  # type: ignore[attr-defined]
 
 
 def _evaluate(
-    loaded: Checkpoint,
-    other: Checkpoint | None,
+    loaded: Candidate,
+    other: Candidate | None,
     dataset: ImageDataset,
     config: TestConfig,
     verdicts: list[Verdict],
@@ -274,7 +164,7 @@ def _evaluate(
 
 
 def _corrupted(
-    loaded: Checkpoint, dataset: ImageDataset, config: TestConfig, subject: Subject, store: Store
+    loaded: Candidate, dataset: ImageDataset, config: TestConfig, subject: Subject, store: Store
 ) -> list[Row]:
     if not config.corruption_names:
         return []
@@ -293,7 +183,7 @@ def _corrupted(
 
 
 def _certified(
-    loaded: Checkpoint, dataset: ImageDataset, config: TestConfig, subject: Subject, store: Store
+    loaded: Candidate, dataset: ImageDataset, config: TestConfig, subject: Subject, store: Store
 ) -> list[Row]:
     if config.certificate is None:
         return []
@@ -301,9 +191,7 @@ def _certified(
     return certified_rows(found, subject)
 
 
-def _threats(
-    loaded: Checkpoint, dataset: ImageDataset, config: TestConfig, subject: Subject, store: Store
-) -> list[Row]:
+def _threats(loaded: Candidate, dataset: ImageDataset, config: TestConfig, subject: Subject, store: Store) -> list[Row]:
     options: dict[str, Any] = {"batch_size": config.batch_size, "seed": config.seed, "store": store}
     if not config.stickers and not config.universal:
         return []
@@ -312,16 +200,16 @@ def _threats(
 
 
 def _write(findings: Findings, config: TestConfig, folder: Path, train: list[Sample], store: Store) -> TestResult:
-    loaded = findings.checkpoint
+    loaded = findings.candidate
     details: dict[str, Any] = evaluation_details(findings.evaluation) | {
-        "checkpoint": _digest(loaded),
+        "checkpoint": loaded.digest,
         "config": settings(config),
         "data": findings.data.to_dict(),
         "training_images_unchanged": _unchanged(loaded, findings.data, train),
         "health": [verdict._asdict() for verdict in findings.verdicts],
     }
     results = Results.of_run(
-        _run_folder(loaded).name or "test",
+        loaded.title or "test",
         [*findings.rows, *findings.by_kind, *_new(findings.corrupted), *findings.certified, *findings.threats],
         command=findings.command,
         started=findings.started,
@@ -338,25 +226,18 @@ def _new(corrupted: list[Row]) -> Iterable[Row]:
     return (row for row in corrupted if row.attack != "none" or row.metric != "image_AUROC")
 
 
-def settings(config: TestConfig) -> dict[str, Any]:
-    """The options of a test as a results file holds them."""
-    return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(config).items()}
+def _load(checkpoint: str | Path, config: TestConfig) -> Candidate:
+    return load_candidate(checkpoint, device=pick_device(config.device))
 
 
-def _load(checkpoint: str | Path, config: TestConfig) -> Checkpoint:
-    loaded = load_checkpoint(checkpoint, device=pick_device(config.device))
-    loaded.check_complete()
-    return loaded
-
-
-def _data_of(loaded: Checkpoint) -> DataConfig:
+def _data_of(loaded: Candidate) -> DataConfig:
     stored = loaded.info.get("data")
     if not isinstance(stored, dict):
         raise ValueError(f"{loaded.path} does not say what it was trained on; say what to test on, e.g. `--data NAME`")
     return DataConfig.from_dict(stored)
 
 
-def _samples(loaded: Checkpoint, data: DataConfig, config: TestConfig) -> tuple[list[Sample], list[Sample]]:
+def _samples(loaded: Candidate, data: DataConfig, config: TestConfig) -> tuple[list[Sample], list[Sample]]:
     """Training and test images; the seed of the training decides which normals it never saw."""
     by_hand = data.data == "folder" and data.normal is not None  # load_folder knows no parts
     split = load_split(data, part="all" if by_hand else config.part, seed=int(loaded.info.get("seed", 0)))
@@ -366,31 +247,23 @@ def _samples(loaded: Checkpoint, data: DataConfig, config: TestConfig) -> tuple[
     return split.train, thinned(samples, config.max_images)
 
 
-def _other(config: TestConfig, loaded: Checkpoint) -> Checkpoint | None:
+def _other(config: TestConfig, loaded: Candidate) -> Candidate | None:
     if config.transfer is None:
         return None
     other = _load(config.transfer, config)
-    if _digest(other) == _digest(loaded):
+    if other.digest == loaded.digest:
         raise ValueError(f"`transfer` {config.transfer} is the detector under test itself; give another seed's")
     if other.detector.image_size != loaded.detector.image_size:
         raise ValueError(
             f"`transfer` {config.transfer} takes images of {other.detector.image_size} pixels, "
             f"the detector under test {loaded.detector.image_size}; both must be the same"
         )
+    if gradient_lack(other.detector):
+        raise ValueError(f"`transfer` {config.transfer} must give gradients: {gradient_lack(other.detector)}")
     return other
 
 
-def _digest(loaded: Checkpoint) -> str:
-    assert loaded.path is not None
-    return str(read_json(loaded.path / "config.json")["weights_sha256"])
-
-
-def _run_folder(loaded: Checkpoint) -> Path:
-    assert loaded.path is not None
-    return loaded.path.resolve().parent
-
-
-def _unchanged(loaded: Checkpoint, data: DataConfig, train: list[Sample]) -> bool | None:
+def _unchanged(loaded: Candidate, data: DataConfig, train: list[Sample]) -> bool | None:
     """Whether these training images are the ones that the detector was trained on; None = another data set."""
     stored = loaded.info.get("data")
     if not isinstance(stored, dict) or DataConfig.from_dict(stored).label != data.label:
@@ -398,7 +271,7 @@ def _unchanged(loaded: Checkpoint, data: DataConfig, train: list[Sample]) -> boo
     return bool(loaded.info.get("fingerprint") == fingerprint(train))
 
 
-def _subject(loaded: Checkpoint, data: DataConfig, config: TestConfig) -> Subject:
+def _subject(loaded: Candidate, data: DataConfig, config: TestConfig) -> Subject:
     return Subject(
         detector=loaded.detector.name,
         recipe=str(loaded.info.get("recipe", "unknown")),
@@ -412,7 +285,7 @@ def _keep(scores: Any, labels: Any) -> Iterable[int]:
     return (index for group in pick_examples(scores, labels, per_group=2).values() for index in group)
 
 
-def _health(loaded: Checkpoint, dataset: ImageDataset, config: TestConfig, store: Store) -> list[Verdict]:
+def _health(loaded: Candidate, dataset: ImageDataset, config: TestConfig, store: Store) -> list[Verdict]:
     radii = check_radii(config.radii if config.norm == "linf" else RADII["linf"]) or (2 / 255,)
     middle = radii[(len(radii) - 1) // 2]
     return examine(loaded.detector, dataset, epsilon=middle, seed=config.seed, store=store)

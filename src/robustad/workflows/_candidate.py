@@ -1,0 +1,101 @@
+"""What a test is about: a word of the command line, resolved to a detector and what has to be known of it.
+
+A folder is one of our checkpoints, ``NAME.onnx`` a model in an ONNX file, and ``anomalib:PATH.ckpt`` (or
+``anomalib:MODEL=PATH.ckpt``) a checkpoint of anomalib.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from robustad.detectors import Checkpoint, load_checkpoint
+from robustad.files import read_json
+from robustad.types import Calibration
+
+ANOMALIB = "anomalib:"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A detector under test.
+
+    Attributes:
+        detector: In eval mode; has ``name``, ``image_size`` and ``has_maps``.
+        digest: Digest of its weights.
+        path: The folder or file that it was read from.
+        calibration: Threshold, if one was computed.
+        info: What it was trained on and how, as far as it is known: plain values.
+    """
+
+    detector: Any
+    digest: str
+    path: Path
+    calibration: Calibration | None = None
+    info: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def run_folder(self) -> Path:
+        """Where its training left its log."""
+        return self.path.resolve().parent
+
+    @property
+    def title(self) -> str:
+        """A short name for results."""
+        return self.run_folder.name if self.path.is_dir() else self.path.stem
+
+
+def load_candidate(word: str | Path, *, device: torch.device) -> Candidate:
+    """Resolve a word; see above.
+
+    Raises:
+        CheckpointError: If it cannot be loaded, or has no scores yet.
+        MissingExtra: If what reads such a file is not installed.
+    """
+    path = candidate_path(word)
+    if str(word).startswith(ANOMALIB):
+        from robustad.adapters.anomalib import load_anomalib
+
+        model, _, _ = str(word).removeprefix(ANOMALIB).rpartition("=")
+        return _foreign(load_anomalib(path, model=model or None), path, "anomalib", device)
+    if path.suffix == ".onnx":
+        from robustad.adapters.onnx import from_onnx
+
+        return _foreign(from_onnx(path), path, "onnx", device)
+    return _ours(load_checkpoint(path, device=device))
+
+
+def candidate_path(word: str | Path) -> Path:
+    """The folder or file that a word names."""
+    text = str(word)
+    return Path(text.removeprefix(ANOMALIB).rpartition("=")[2]) if text.startswith(ANOMALIB) else Path(text)
+
+
+def default_out(word: str | Path) -> Path:
+    """Where results go unless one says: ``test`` beside a checkpoint, ``NAME-test`` beside a file."""
+    path = candidate_path(word)
+    foreign = path.suffix == ".onnx" or str(word).startswith(ANOMALIB)
+    return path.resolve().parent / (f"{path.stem}-test" if foreign else "test")
+
+
+def _ours(loaded: Checkpoint) -> Candidate:
+    loaded.check_complete()
+    assert loaded.path is not None
+    digest = str(read_json(loaded.path / "config.json")["weights_sha256"])
+    return Candidate(
+        detector=loaded.detector, digest=digest, path=loaded.path, calibration=loaded.calibration, info=loaded.info
+    )
+
+
+def _foreign(detector: torch.nn.Module, path: Path, recipe: str, device: torch.device) -> Candidate:
+    """No threshold is taken from other tools: they may have chosen it on test images."""
+    digest = hashlib.sha256()
+    for file in (path, path.with_name(f"{path.name}.data")):  # the second: large weights of an ONNX model
+        if file.is_file():
+            with file.open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return Candidate(detector=detector.to(device).eval(), digest=digest.hexdigest(), path=path, info={"recipe": recipe})

@@ -1,0 +1,139 @@
+"""What `robustad test` can be given: our checkpoints, ONNX files, checkpoints of anomalib."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from robustad.cli import main
+from robustad.errors import CheckpointError, MissingExtra
+from robustad.evaluation import Results, select
+from robustad.workflows._candidate import candidate_path, default_out, load_candidate
+from robustad.workflows._data import DataConfig
+from robustad.workflows.benchmark import Matrix, benchmark
+from robustad.workflows.test import test
+from robustad.workflows.test_config import TestConfig
+
+CPU = torch.device("cpu")
+QUICK = TestConfig(epsilons=(16 / 255,), steps=1, strong_steps=1, restarts=1, queries=60)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Grey images, and anomalous ones with a dark square."""
+    base = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    for kind, count in (("normal", 20), ("anomalous", 6)):
+        (base / kind).mkdir()
+        for index in range(count):
+            pixels = rng.integers(120, 136, (16, 16, 3)).astype(np.uint8)
+            if kind == "anomalous":
+                pixels[index : index + 8, 4:12] -= 24
+            Image.fromarray(pixels).save(base / kind / f"{index:02}.png")
+    return base
+
+
+@pytest.fixture(scope="module")
+def data(folder):
+    return DataConfig(normal=folder / "normal", anomalous=folder / "anomalous")
+
+
+@pytest.fixture(scope="module")
+def onnx_file(tmp_path_factory):
+    pytest.importorskip("onnxruntime")
+    onnx = pytest.importorskip("onnx")
+    helper, kind = onnx.helper, onnx.TensorProto
+    nodes = [
+        helper.make_node("Sub", ["images", "half"], ["d"]),
+        helper.make_node("Abs", ["d"], ["a"]),
+        helper.make_node("ReduceMean", ["a", "colour"], ["anomaly_map"], keepdims=1),
+        helper.make_node("ReduceMean", ["anomaly_map", "rest"], ["score"], keepdims=0),
+    ]
+    constants = [
+        helper.make_tensor("half", kind.FLOAT, [], [0.5]),
+        helper.make_tensor("colour", kind.INT64, [1], [1]),
+        helper.make_tensor("rest", kind.INT64, [3], [1, 2, 3]),
+    ]
+    taken = [helper.make_tensor_value_info("images", kind.FLOAT, ["N", 3, 16, 16])]
+    given = [helper.make_tensor_value_info(name, kind.FLOAT, None) for name in ("score", "anomaly_map")]
+    graph = helper.make_graph(nodes, "contrast", taken, given, constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
+    model.ir_version = 9
+    path = tmp_path_factory.mktemp("models") / "contrast.onnx"
+    onnx.save(model, str(path))
+    return path
+
+
+def test_words_name_a_place(tmp_path):
+    assert candidate_path("runs/a/checkpoint").as_posix() == "runs/a/checkpoint"
+    assert candidate_path("anomalib:a/b.ckpt").as_posix() == "a/b.ckpt"
+    assert candidate_path("anomalib:Patchcore=a/b.ckpt").as_posix() == "a/b.ckpt"
+    assert default_out(tmp_path / "run" / "checkpoint") == tmp_path.resolve() / "run" / "test"
+    assert default_out(tmp_path / "a.onnx") == tmp_path.resolve() / "a-test"
+    assert default_out(f"anomalib:Padim={tmp_path}/model.ckpt") == tmp_path.resolve() / "model-test"
+
+
+def test_our_checkpoint_is_what_it_was(checkpoints):
+    candidate = load_candidate(checkpoints["calibrated"], device=CPU)
+    stored = json.loads((checkpoints["calibrated"] / "config.json").read_text())
+    assert candidate.digest == stored["weights_sha256"]
+    assert candidate.calibration.threshold == -0.5 and candidate.detector.name == "patchguard"
+    assert candidate.run_folder == checkpoints["calibrated"].parent
+
+
+@pytest.mark.skipif(importlib.util.find_spec("anomalib") is not None, reason="anomalib is installed")
+def test_without_anomalib_the_extra_is_named(tmp_path):
+    (tmp_path / "model.ckpt").touch()
+    with pytest.raises(MissingExtra, match=r'pip install "robustad\[anomalib\]"'):
+        load_candidate(f"anomalib:{tmp_path}/model.ckpt", device=CPU)
+
+
+def test_a_lightning_checkpoint_without_the_prefix_says_how(tmp_path):
+    (tmp_path / "model.ckpt").touch()
+    with pytest.raises(CheckpointError, match=r"one of anomalib is tested as anomalib:.*model\.ckpt"):
+        load_candidate(tmp_path / "model.ckpt", device=CPU)
+
+
+def test_an_onnx_file_is_tested_as_a_black_box(onnx_file, data, tmp_path):
+    result = test(onnx_file, data, QUICK, tmp_path / "out")
+    results = Results.read(result.results)
+    own = select(result.rows, detector="contrast", metric="image_AUROC")
+    assert {row.attack for row in own} == {"none", "square", "ensemble"} and {row.recipe for row in own} == {"onnx"}
+    clean, attacked = (next(iter(select(own, attack=name))) for name in ("none", "square"))
+    assert clean.value == 1.0 and attacked.value < clean.value
+    skipped = results.details["attacks"]["adaptive-pgd"]["skipped"]
+    assert skipped == {"score": "an ONNX model gives no gradient"}
+    assert results.details["attacks"]["square"]["skipped"] == {}
+    failed = [verdict.name for verdict in result.verdicts if verdict.passed is False]
+    assert failed == ["Gradient is there"]
+    page = result.report.read_text()
+    assert "an ONNX model gives no gradient" in page and "black box only" in page
+    assert len(results.details["checkpoint"]) == 64
+
+
+def test_attacks_asked_for_by_name_are_replaced_too(onnx_file, folder, tmp_path, capsys):
+    words = ["--normal", str(folder / "normal"), "--anomalous", str(folder / "anomalous"), "--epsilons", "16/255"]
+    words += ["--attacks", "pgd", "--queries", "20", "--out", str(tmp_path / "out"), "--no-health"]
+    assert main(["test", str(onnx_file), *words]) == 0
+    printed = capsys.readouterr().out
+    assert "square" in printed and "\npgd" not in printed
+
+
+def test_an_onnx_file_stands_in_a_matrix(onnx_file, data, tmp_path):
+    matrix = Matrix(detectors={"contrast": {"checkpoint": str(onnx_file)}}, data={"made": data}, test=QUICK)
+    result = benchmark(matrix, tmp_path)
+    assert not result.failed
+    assert "contrast" in (tmp_path / "leaderboard.md").read_text()
+
+
+def test_what_does_not_fit_is_one_line(onnx_file, checkpoints, data, tmp_path, capsys):
+    assert main(["test", str(onnx_file)]) != 0
+    assert "does not say what it was trained on" in capsys.readouterr().err
+    assert main(["test", str(tmp_path / "missing.onnx"), "--normal", str(data.normal)]) != 0
+    error = capsys.readouterr().err
+    assert "no ONNX file" in error and error.count("\n") == 1

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robustad._checks import check_at_least, check_choice
+from robustad._checks import check_at_least, check_choice, check_fraction
 from robustad._random import derive_seed
 from robustad.backbones.resnet import ResNet18
 from robustad.detectors._coreset import farthest_points
@@ -38,6 +38,8 @@ class CobraConfig(DetectorConfig):
         blocks: One entry per pseudo-anomalous block (K - 1 of them): weights of the transforms it is drawn from.
         crop: Whether views are cropped (published: not on ImageNet, MVTec AD, DAGM).
         mirror: Whether views are mirrored at random (published: always); not where a mirrored object is another one.
+        jitter: How far the colours of views go, as a share of what is published; less where lamp and camera are fixed,
+            since a detector must not learn to overlook what is dark.
         views: Augmented views that a score averages over (published: 10); 1 = the image as it is.
         scored_blocks: Blocks that enter the score; 0 = all K (published), 1 = the image itself only.
         terms: What a block adds to the score, out of `TERMS` (published: both): ``likeness`` of its projection to the
@@ -55,6 +57,7 @@ class CobraConfig(DetectorConfig):
     blocks: tuple[dict[str, float], ...] = ({"rotation": 1.0},)
     crop: bool = True
     mirror: bool = True
+    jitter: float = 1.0
     views: int = 10
     scored_blocks: int = 0
     terms: tuple[str, ...] = TERMS
@@ -67,6 +70,7 @@ class CobraConfig(DetectorConfig):
             least = f"`image_size` must be at least {SMALLEST_IMAGE}"
             raise ValueError(f"{least} for COBRA, got {self.image_size}; smaller images are enlarged to it")
         check_at_least("views", self.views, 1)
+        check_fraction("jitter", self.jitter)
         check_at_least("max_axes", self.max_axes, 0)
         if not self.blocks:
             raise ValueError("`blocks` needs at least one pseudo-anomalous block")
@@ -155,7 +159,8 @@ class Cobra(AnomalyDetector):
                 varied = self.config.views > 1
                 x = flipped(images, random, alike=True) if varied and self.config.mirror else images
                 x, _ = self.in_block(x, block, [derive_seed(0, "block", view, block)] * len(x))
-                outputs.append(self.features(augmented(x, random, crop=crop, alike=True) if varied else x))
+                x = augmented(x, random, crop=crop, jitter=self.config.jitter, alike=True) if varied else x
+                outputs.append(self.features(x))
             projections.append(torch.stack([output.projections for output in outputs]).mean(0))
             logits.append(torch.stack([output.logits for output in outputs]).mean(0))
         return CobraOutput(torch.stack(projections, dim=1), torch.stack(logits, dim=1))

@@ -55,6 +55,7 @@ def augmented(
     random: np.random.RandomState,
     *,
     crop: tuple[float, float] | None = TRAINING_CROP,
+    jitter: float = 1.0,
     alike: bool = False,
 ) -> Tensor:
     """Views ``(N, 3, S, S)``: colours jittered (80 %), grey (20 %), then a crop resized to the whole.
@@ -63,12 +64,14 @@ def augmented(
         images: ``(N, 3, S, S)`` in [0, 1].
         random: Source of numbers.
         crop: Smallest and largest area of the crop; None = no crop.
+        jitter: How far contrast, hue, saturation and brightness go, as a share of what is published.
         alike: One draw for all images, so that a view of an image never depends on its batch.
     """
     count = 1 if alike else len(images)
     u = torch.from_numpy(random.uniform(size=(6, count))).to(images).expand(-1, len(images))
-    contrasted = change_contrast(images, 0.6 + 0.8 * u[0])
-    jittered = jitter_hsv(contrasted, 0.2 * u[1] - 0.1, 0.6 + 0.8 * u[2], 0.6 + 0.8 * u[3])
+    factors = 1 + jitter * 0.8 * (u - 0.5)
+    contrasted = change_contrast(images, factors[0])
+    jittered = jitter_hsv(contrasted, jitter * 0.2 * (u[1] - 0.5), factors[2], factors[3])
     images = torch.where((u[4] < 0.8)[:, None, None, None], jittered, images)
     images = torch.where((u[5] < 0.2)[:, None, None, None], to_grey(images), images)
     if crop is None:

@@ -112,7 +112,7 @@ class CobraMethod:
                 for block in range(self.network.config.num_blocks)
             ]
             crop = TRAINING_CROP if self.network.config.crop else None
-            made.append(augmented(torch.cat(blocks), random, crop=crop).clamp(0, 1))
+            made.append(augmented(torch.cat(blocks), random, crop=crop, jitter=self.network.config.jitter).clamp(0, 1))
         return Views(*made)
 
     def _block(self, images: Tensor, block: int, seeds: list[int]) -> Tensor:

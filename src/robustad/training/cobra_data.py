@@ -4,7 +4,8 @@ Released are two rows, MVTec AD and CIFAR-10. The paper's poster says of the oth
 chosen among the five transforms and filtered by likelihood; those rows are ours, by what the images are: a turn or
 swapped halves of an upright object are unlike it, a texture or a product seen from above needs a local change. The row
 of handwritten digits was chosen on the ``dev`` half of `digits`: a warped digit is another one, and so is a part of one
-or its mirror image, so that views are neither cropped nor mirrored.
+or its mirror image, so that views are neither cropped nor mirrored. The row of inspected parts was chosen on the ``dev`` half
+of `elpv`: black boxes and scars, and a quarter of the published jitter.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ _SCARRED = {"scar": 1.0}
 _WARPED = {"elastic": 1.0}
 _RESHAPED = {"rotation": 0.4, "cutperm": 0.3, "elastic": 0.3}
 _LOCAL = {"scar": 0.6, "cutout": 0.2, "elastic": 0.2}
+_MARKED = {"scar": 0.4, "cutout": 0.6}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,6 +30,7 @@ class CobraData:
         image_size: Side of the input, pixels.
         crop: Whether views are cropped.
         mirror: Whether views are mirrored.
+        jitter: How far the colours of views go, as a share of what is published.
         epoch_images: Images of an epoch, at least.
     """
 
@@ -36,11 +39,15 @@ class CobraData:
     image_size: int = 224
     crop: bool = False
     mirror: bool = True
+    jitter: float = 1.0
     epoch_images: int = 0
 
 
 def _small(transforms: dict[str, float], *, crop: bool = True, mirror: bool = True) -> CobraData:
     return CobraData(transforms=transforms, backbone="resnet18", image_size=32, crop=crop, mirror=mirror)
+
+
+_INSPECTED = CobraData(transforms=_MARKED, image_size=128, jitter=0.25)
 
 
 COBRA_DATA: dict[str, CobraData] = {
@@ -57,9 +64,9 @@ COBRA_DATA: dict[str, CobraData] = {
     "dagm": CobraData(transforms=_SCARRED, epoch_images=5_000),
     "cityscapes": CobraData(transforms=_LOCAL, crop=True),
     "isic2018": CobraData(transforms=_LOCAL, crop=True),
-    "elpv": CobraData(transforms=_LOCAL, image_size=128),
-    "mtd": CobraData(transforms=_LOCAL, image_size=128),
-    "deeppcb": CobraData(transforms=_LOCAL, image_size=128),
+    "elpv": _INSPECTED,
+    "mtd": _INSPECTED,
+    "deeppcb": _INSPECTED,
 }
-OTHER_DATA = CobraData(transforms=_LOCAL, image_size=128)
+OTHER_DATA = _INSPECTED
 """Whatever has no row: a folder of somebody's own images."""

@@ -173,6 +173,7 @@ class CobraRecipe(Recipe):
             blocks=(row.transforms,),
             crop=row.crop,
             mirror=row.mirror,
+            jitter=row.jitter,
         )
         training = dataclasses.replace(self.training, epoch_images=row.epoch_images)
         return dataclasses.replace(self, model=model, training=training)

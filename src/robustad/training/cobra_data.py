@@ -4,8 +4,8 @@ Released are two rows, MVTec AD and CIFAR-10. The paper's poster says of the oth
 chosen among the five transforms and filtered by likelihood; those rows are ours, by what the images are: a turn or
 swapped halves of an upright object are unlike it, a texture or a product seen from above needs a local change. The row
 of handwritten digits was chosen on the ``dev`` half of `digits`: a warped digit is another one, and so is a part of one
-or its mirror image, so that views are neither cropped nor mirrored. The row of inspected parts was chosen on the ``dev`` half
-of `elpv`: black boxes and scars, and a quarter of the published jitter.
+or its mirror image, so that views are neither cropped nor mirrored. The row of inspected parts was chosen on the
+``dev`` half of `elpv`: black boxes and scars, and a quarter of the published jitter.
 """
 
 from __future__ import annotations

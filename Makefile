@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # two cores, two workers: one thread each, or they wait for each other
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: demo test test-all test-anomalib crosscheck check bench format clean
+.PHONY: demo test test-all test-anomalib check crosscheck bench format clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed-demo
@@ -62,8 +62,8 @@ $(CROSS)/installed: pyproject.toml constraints.txt tests/crosscheck/requirements
 	$(CROSS)/bin/python -m pip install --quiet --disable-pip-version-check --requirement tests/crosscheck/requirements.txt
 	touch $@
 
-.venv-anomalib/installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv-anomalib
+.venv-anomalib/installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m venv --clear .venv-anomalib
 	grep -v '^jsonargparse==' constraints.txt > .venv-anomalib/constraints.txt
 	.venv-anomalib/bin/python -m pip install --quiet --disable-pip-version-check \
 		--constraint .venv-anomalib/constraints.txt --editable '.[anomalib,embedded,onnx]' onnx onnxscript pytest

@@ -63,3 +63,10 @@ def test_yaml_values_are_read_by_their_names():
         "epsilons": [0, 1 / 255],
         "category": "1/2",
     }
+
+
+def test_the_radii_of_a_universal_perturbation_are_written_as_all_radii():
+    from robustad.cli.test import build
+
+    parsed = build().parse(["somewhere", "--universal", "2/255", "0.1", "--epsilons", "2/255"])
+    assert parsed.universal == [2 / 255, 0.1] and parsed.epsilons == [2 / 255]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 
@@ -114,6 +115,15 @@ def test_an_onnx_file_is_tested_as_a_black_box(onnx_file, data, tmp_path):
     page = result.report.read_text()
     assert "an ONNX model gives no gradient" in page and "black box only" in page
     assert len(results.details["checkpoint"]) == 64
+
+
+def test_other_threats_are_searched_without_gradients_or_say_why_not(onnx_file, data, tmp_path, monkeypatch):
+    monkeypatch.setattr("robustad.evaluation.threats.QUERIES", 5)
+    few = {"epsilons": (0.0,), "stickers": (0.5,), "universal": (16 / 255,), "max_images": 6, "health": False}
+    rows = Results.read(test(onnx_file, data, dataclasses.replace(QUICK, **few), tmp_path).results).rows
+    (sticker,), (universal,) = (select(rows, attack=name) for name in ("sticker", "universal"))
+    assert sticker.value is not None
+    assert universal.value is None and "searched with gradients" in universal.reason
 
 
 def test_attacks_asked_for_by_name_are_replaced_too(onnx_file, folder, tmp_path, capsys):

@@ -42,9 +42,14 @@ def duration(text: str) -> float:
     return seconds
 
 
-BY_NAME: dict[str, Callable[[str], float]] = {"epsilon": epsilon, "epsilons": epsilon, "max_time": duration}
+BY_NAME: dict[str, Callable[[str], float]] = {
+    "epsilon": epsilon,
+    "epsilons": epsilon,
+    "universal": epsilon,
+    "max_time": duration,
+}
 """How options of these names are read, on the command line and in YAML files alike."""
-MANY = ("epsilons",)
+MANY = ("epsilons", "universal")
 """Those of them that take several values."""
 
 

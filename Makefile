@@ -66,5 +66,5 @@ $(CROSS)/installed: pyproject.toml constraints.txt tests/crosscheck/requirements
 	$(BIN)/python -m venv --clear .venv-anomalib
 	grep -v '^jsonargparse==' constraints.txt > .venv-anomalib/constraints.txt
 	.venv-anomalib/bin/python -m pip install --quiet --disable-pip-version-check \
-		--constraint .venv-anomalib/constraints.txt --editable '.[anomalib,embedded,onnx]' onnx onnxscript pytest
+		--constraint .venv-anomalib/constraints.txt --editable '.[anomalib,demo,onnx]' onnx onnxscript pytest
 	touch $@

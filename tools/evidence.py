@@ -7,7 +7,12 @@
     python tools/evidence.py cobra-choices  # COBRA's recipe for digits, option by option, on the `dev` half
     python tools/evidence.py elpv-cobra  # COBRA on the data of `elpv`, also without attacks or opposites
     python tools/evidence.py mtd-cobra   # COBRA on the data of `mtd`
-    python tools/evidence.py all
+    python tools/evidence.py all         # all of these
+
+With anomalib installed (``make test-anomalib``), and not part of ``all``:
+
+    .venv-anomalib/bin/python tools/evidence.py robustness        # six detectors, everything we have, 100 images, hours
+    .venv-anomalib/bin/python tools/evidence.py robustness-quick  # the same on 40 images, within an hour
 
 Finished trainings and finished pieces of an evaluation are kept under ``runs/evidence`` and not done again.
 """
@@ -20,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from evidence_cobra import TASKS as COBRA_TASKS
+from evidence_robustness import TASKS as ROBUSTNESS_TASKS
 from measuring import RUNS, measured, now, trained, write
 
 from robustad._memory import keep_freed_memory
@@ -121,16 +127,18 @@ def _command(task: str) -> str:
 
 
 TASKS = {"elpv": elpv, "mtd": mtd, "backbones": backbones, **COBRA_TASKS}
+SEPARATE = ROBUSTNESS_TASKS
+"""Tasks that need the environment of anomalib, see `evidence_robustness`."""
 
 
 def main() -> None:
     """Run what the command line names."""
     keep_freed_memory()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("task", choices=[*TASKS, "all"])
+    parser.add_argument("task", choices=[*TASKS, *SEPARATE, "all"])
     chosen = parser.parse_args().task
-    for name, task in TASKS.items():
-        if chosen in (name, "all"):
+    for name, task in {**TASKS, **SEPARATE}.items():
+        if chosen == name or (chosen == "all" and name in TASKS):
             task()
 
 

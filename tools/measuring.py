@@ -81,8 +81,7 @@ def measured(
     samples = samples if per_kind is None else few_anomalies(samples, per_kind)
     # what a checkpoint says of itself, weights' digest included: its folder may be another training's by now
     who = [(folder / "config.json").read_text(encoding="utf-8") for folder in (checkpoint, other) if folder]
-    store = Store(RUNS / "pieces", context=f"{who} {fingerprint(samples)} {part}")
-    dataset = ImageDataset(samples, detector.image_size, cache_dir=RUNS / "cache")
+    dataset, store = prepared(detector, samples, f"{who} {fingerprint(samples)} {part}")
     evaluation = evaluate(
         detector,
         dataset,
@@ -101,6 +100,12 @@ def measured(
         "health": [verdict._asdict() for verdict in verdicts],
     }
     return Measured(evaluation_rows(evaluation, subject) + kind_rows(evaluation, subject), details)
+
+
+def prepared(detector: Any, samples: list[Sample], context: str) -> tuple[ImageDataset, Store]:
+    """Images of a detector's size, and where finished pieces of its evaluation lie."""
+    dataset = ImageDataset(samples, detector.image_size, cache_dir=RUNS / "cache")
+    return dataset, Store(RUNS / "pieces", context=context)
 
 
 def few_anomalies(samples: Sequence[Sample], per_kind: int) -> list[Sample]:

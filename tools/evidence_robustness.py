@@ -1,0 +1,224 @@
+"""The bench's own table: detectors trained with and without attacks, ours and anomalib's, under everything we have.
+
+Needs anomalib: ``make test-anomalib`` builds the environment, then ``.venv-anomalib/bin/python tools/evidence.py ...``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from measuring import RUNS, Measured, now, prepared, side_by_side, trained, write
+from PIL import Image
+
+from robustad.corruptions import choose
+from robustad.detectors import load_checkpoint
+from robustad.evaluation import (
+    ALL,
+    BASELINE,
+    Doubts,
+    Subject,
+    Suite,
+    corruption_rows,
+    evaluate,
+    evaluate_corruptions,
+    evaluation_details,
+    evaluation_rows,
+    select,
+)
+from robustad.images import read_image
+from robustad.workflows._data import DataConfig, fingerprint, load_split, thinned
+from robustad.workflows._health import examine
+from robustad.workflows.fit import fit_config
+
+DATA = {"elpv": DataConfig(data="elpv", category="mono"), "mtd": DataConfig(data="mtd")}
+RECIPES = {"elpv": "default", "mtd": "texture"}
+RADII = (1 / 255, 2 / 255, 4 / 255)
+SEVERITIES = (1, 3, 5)
+SIZE = 128
+FAILED = "failed_checks"
+"""Metric of a row that counts failed health checks."""
+FLOW_EPOCHS = 8
+
+
+class Effort(NamedTuple):
+    """How much is measured.
+
+    Attributes:
+        images: Of each final half, at most.
+        queries: Of the black box.
+        patchguard: Updates.
+        cobra: Updates.
+    """
+
+    images: int
+    queries: int
+    patchguard: int
+    cobra: int
+
+
+FULL, QUICK = Effort(100, 2000, 1500, 600), Effort(40, 500, 600, 250)
+
+
+def robustness(effort: Effort = FULL, name: str = "robustness") -> None:
+    """All detectors on both data sets, on as many processes as there are cores."""
+    started = now()
+    jobs: dict[str, Callable[[], Measured]] = {}
+    for data in DATA:
+        for title, build in _detectors(data, effort).items():
+            jobs[f"{data}, {title}"] = partial(_assessed, data, title, build, effort)
+    found = side_by_side(jobs)
+    rows = list(dict.fromkeys(row for job in found.values() for row in job.rows))
+    details = {job: measured.details for job, measured in found.items()}
+    write(name, rows, command=f"python tools/evidence.py {name}", started=started, details=details)
+
+
+def _detectors(data: str, effort: Effort) -> dict[str, Callable[[], Any]]:
+    """What makes each detector, by the name of its line."""
+    ours = partial(_ours, data)
+    return {
+        "patchguard": partial(ours, RECIPES[data], {"max_steps": effort.patchguard}),
+        "patchguard without attacks": partial(ours, RECIPES[data], {"max_steps": effort.patchguard, "epsilon": 0.0}),
+        "cobra": partial(ours, "cobra", {"max_steps": effort.cobra}),
+        "anomalib PatchCore": partial(_anomalib, data, "patchcore", 1),
+        "anomalib PaDiM": partial(_anomalib, data, "padim", 1),
+        "anomalib FastFlow": partial(_anomalib, data, "fastflow", FLOW_EPOCHS),
+    }
+
+
+def _ours(data: str, recipe: str, training: dict[str, Any]) -> Any:
+    config = fit_config(recipe, DATA[data].data)
+    options = {"max_time": None, "look_every": 0.0, **training}
+    config = dataclasses.replace(config, data=DATA[data], training=dataclasses.replace(config.training, **options))
+    text = "-".join(f"{key}{value:g}" for key, value in training.items())
+    return load_checkpoint(trained(config, f"robustness-{data}-{recipe}-{text}")).detector
+
+
+def _assessed(data: str, title: str, build: Callable[[], Any], effort: Effort) -> Measured:
+    """Everything about one detector on one data set."""
+    detector = build()
+    samples = thinned(load_split(DATA[data], part="final", seed=0).test, effort.images)
+    dataset, store = prepared(detector, samples, f"{_digest(detector)} {fingerprint(samples)} robustness")
+    subject = Subject(detector=title, recipe=title, data=DATA[data].label, split="final", seed=0)
+    verdicts = examine(detector, dataset, epsilon=2 / 255, seed=0, store=store)
+    suite = Suite(attacks=("published-pgd", "pgd", "ensemble", "square"), queries=effort.queries, stop_early=True)
+    if Doubts.of(verdicts).no_gradient:
+        suite = suite.with_black_box(has_masks=False, white_box=False)
+    evaluation = evaluate(detector, dataset, suite, epsilons=RADII, seed=0, store=store)
+    rows = [row for row in evaluation_rows(evaluation, subject) if row.metric == "image_AUROC"]
+    corrupted = evaluate_corruptions(detector, dataset, choose(["all"]), severities=SEVERITIES, store=store)
+    labels = np.array([sample.label for sample in samples], dtype=np.bool_)
+    rows += select(corruption_rows(corrupted, labels, subject), attack=ALL)
+    failed = [verdict for verdict in verdicts if verdict.passed is False]
+    common = next(row for row in rows if row.detector == title and row.attack == "none")
+    rows.append(dataclasses.replace(common, metric=FAILED, value=float(len(failed)), interval=None))
+    details = {**evaluation_details(evaluation), "health": [verdict._asdict() for verdict in verdicts]}
+    return Measured([row for row in rows if row.detector in (title, BASELINE)], details)
+
+
+def _digest(detector: torch.nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, value in sorted(detector.state_dict().items()):
+        digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _anomalib(data: str, kind: str, epochs: int) -> Any:
+    """A detector of anomalib on EfficientNet-Lite0 features, trained by its own engine; kept as a state dict."""
+    from anomalib.data import Folder
+    from anomalib.engine import Engine
+
+    from robustad.adapters import from_anomalib
+
+    folder = RUNS / f"robustness-{data}-{kind}-{epochs}"
+    module, weights = _BUILDERS[kind](), folder / "weights.pt"
+    if not weights.exists():
+        _write_images(data, folder / "images")
+        datamodule = Folder(
+            name=data,
+            root=folder / "images",
+            normal_dir="normal",
+            train_batch_size=16,
+            num_workers=0,
+            test_split_mode="none",
+            val_split_mode="from_train",
+            val_split_ratio=0.05,
+            seed=0,
+        )
+        engine = Engine(
+            max_epochs=epochs, default_root_dir=folder, accelerator="cpu", devices=1, logger=False, barebones=False
+        )
+        engine.fit(module, datamodule=datamodule)
+        torch.save(module.model.state_dict(), weights)
+    module.model.load_state_dict(torch.load(weights, weights_only=True))
+    return from_anomalib(module, image_size=SIZE)
+
+
+def _write_images(data: str, folder: Any) -> None:
+    """The normal training images as files, as anomalib wants them."""
+    target = folder / "normal"
+    target.mkdir(parents=True, exist_ok=True)
+    for number, sample in enumerate(load_split(DATA[data], seed=0).train):
+        Image.fromarray(read_image(sample.path)).save(target / f"{number:04}.png")
+
+
+def _pre_processor() -> Any:
+    from anomalib.pre_processing import PreProcessor
+    from torchvision.transforms.v2 import Compose, Normalize, Resize
+
+    return PreProcessor(Compose([Resize((SIZE, SIZE), antialias=True), Normalize([0.5] * 3, [0.5] * 3)]))
+
+
+def _patchcore() -> Any:
+    from anomalib.models import Patchcore
+
+    from robustad.adapters import embed_weights
+
+    return embed_weights(Patchcore(pre_processor=_pre_processor(), coreset_sampling_ratio=0.01, **_LITE))
+
+
+def _padim() -> Any:
+    from anomalib.models import Padim
+
+    from robustad.adapters import embed_weights
+
+    return embed_weights(Padim(pre_processor=_pre_processor(), n_features=50, **_LITE))
+
+
+def _fastflow() -> Any:
+    """FastFlow takes residual networks only: its feature extractor, norms and flows are put on the embedded network."""
+    import timm
+    from anomalib.models import Fastflow
+    from anomalib.models.image.fastflow.torch_model import create_fast_flow_block
+
+    from robustad.backbones.embedded import ARCHITECTURE, load_embedded
+
+    module = Fastflow(backbone="resnet18", pre_trained=False, pre_processor=_pre_processor())
+    network = timm.create_model(ARCHITECTURE, features_only=True, out_indices=[1, 2, 3], pretrained=False)
+    stored = load_embedded().net.state_dict()
+    network.load_state_dict({name: stored[name] for name in network.state_dict()})
+    shapes = [
+        [channels, SIZE // scale, SIZE // scale]
+        for channels, scale in zip(network.feature_info.channels(), network.feature_info.reduction(), strict=True)
+    ]
+    model = module.model
+    model.feature_extractor = network.requires_grad_(False)
+    model.norms = torch.nn.ModuleList(torch.nn.LayerNorm(shape) for shape in shapes)
+    model.fast_flow_blocks = torch.nn.ModuleList(
+        create_fast_flow_block(input_dimensions=shape, conv3x3_only=True, hidden_ratio=1.0, flow_steps=8)
+        for shape in shapes
+    )
+    return module
+
+
+_LITE = {"backbone": "tf_efficientnet_lite0", "layers": ["blocks.1", "blocks.2"], "pre_trained": False}
+_BUILDERS = {"patchcore": _patchcore, "padim": _padim, "fastflow": _fastflow}
+TASKS: dict[str, Callable[[], None]] = {
+    "robustness": robustness,
+    "robustness-quick": partial(robustness, QUICK, "robustness-quick"),
+}

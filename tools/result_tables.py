@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from robustad.evaluation import BenchmarkRow, Results, Row, aggregate_seeds, select
+from robustad.evaluation import ALL, FALSE_ALARMS, BenchmarkRow, Results, Row, aggregate_seeds, select
 from robustad.reporting import figure_text
 
 LABELS = {"brightness": "mean brightness", "patchcore": "PatchCore", "nearest": "nearest normal image, in pixels"}
@@ -55,6 +55,16 @@ _IMAGE_COLUMNS = {
     "matched pairs, worst case": _MATCHED | _at(2, "ensemble"),
 }
 
+_BENCH_COLUMNS = {
+    "clean": _AUROC | _CLEAN,
+    "PGD-10, 2/255": _AUROC | _at(2, "pgd"),
+    **{f"worst case, {n}/255": _AUROC | _at(n, "ensemble") for n in (1, 2, 4)},
+    "Square, 2/255": _AUROC | _at(2, "square"),
+    "corrupted": _AUROC | {"attack": ALL},
+    "false alarms, corrupted": {"metric": FALSE_ALARMS, "attack": ALL},
+    "health checks failed": {"metric": "failed_checks"},
+}
+
 _AT_8 = {"clean": _AUROC | _CLEAN, "PGD-20, 8/255": _AUROC | _at(8, "adaptive-pgd", "pgd") | {"steps": [20, None]}}
 
 
@@ -81,6 +91,9 @@ VIEWS = {
         columns={"clean": _AUROC | _CLEAN, "adaptive PGD, 2/255": _AUROC | _at(2, "adaptive-pgd")},
         split="dev",
         by=("data", "detector", "recipe"),
+    ),
+    "robustness": View(
+        files=_made_by("robustness"), columns=_BENCH_COLUMNS, by=("data", "detector", "recipe"), brief=True
     ),
     "cobra-digits": View(files=_made_by("digits"), columns=_AT_8, over="data"),
     "cobra-classes": View(

@@ -91,6 +91,14 @@ class Progress:
         elif self._owner:
             self._write_line()
 
+    def announce(self, text: str) -> None:
+        """Write a line of its own, e.g. what is about to be done and what it will take."""
+        if self._bar is not None:
+            self._bar.console.print(f"{self.description}: {text}", markup=False, highlight=False)
+        elif self._owner:
+            self._stream.write(f"{self.description}: {text}\n")
+            self._stream.flush()
+
     def _open_bar(self) -> None:
         from rich.console import Console
         from rich.progress import Progress as RichProgress
@@ -115,7 +123,7 @@ class Progress:
             parts = [f"{self.description}: {done} of {_amount(self.total, self._unit)} ({share})"]
             gained = self.completed - self._initial
             if gained > 0:
-                parts.append(f"{_duration((self.total - self.completed) * elapsed / gained)} left")
+                parts.append(f"{duration_text((self.total - self.completed) * elapsed / gained)} left")
         if self._note:
             parts.append(self._note)
         return ", ".join(parts)
@@ -165,7 +173,8 @@ def _amount(count: float, unit: str) -> str:
     return f"{count:.1f} GB"
 
 
-def _duration(seconds: float) -> str:
+def duration_text(seconds: float) -> str:
+    """Seconds as people say it: ``90 s``, ``12 min``, ``3 h 5 min``."""
     total = max(round(seconds), 0)
     if total < 120:
         return f"{total} s"

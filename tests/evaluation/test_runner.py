@@ -338,3 +338,13 @@ def test_a_score_that_turns_nan_under_attack_is_one_clear_line(marked):
     fragile = ScoreOnly(lambda x: torch.log(x.amin(dim=(1, 2, 3)) - x.detach().amin() + 0.0) * 0 + x.mean((1, 2, 3)))
     with pytest.raises(ValueError, match="NaN"):
         run(marked, fragile, Suite(attacks=("ensemble",), strong_steps=1))
+
+
+def test_long_attacks_are_announced_with_what_they_will_take(marked, monkeypatch, capsys):
+    suite = Suite(attacks=("pgd",), steps=1)
+    evaluate(TinyDetector(), marked, suite, epsilons=(4 / 255, 8 / 255))
+    assert "radii" not in capsys.readouterr().err, "short work stays silent"
+    monkeypatch.setattr("robustad.evaluation.runner.WORTH_SAYING", 0.0)
+    evaluate(TinyDetector(), marked, suite, epsilons=(4 / 255, 8 / 255))
+    text = capsys.readouterr().err
+    assert "testing: 16 images, 2 passes for each of them at each of 2 radii: about" in text

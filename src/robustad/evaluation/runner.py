@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from robustad._checks import check_at_least, check_radii
-from robustad._progress import Progress
+from robustad._progress import Progress, duration_text
 from robustad.attacks import Ball
 from robustad.data import ImageDataset, against_each
 from robustad.evaluation.ensemble import Attacked, Batch
@@ -22,6 +23,8 @@ from robustad.evaluation.witness import Witness, device_of, frozen
 from robustad.metrics import PIXEL_METRICS
 from robustad.ops.patches import patch_labels
 
+WORTH_SAYING = 60.0
+"""Seconds; what will take longer is announced."""
 Floats = NDArray[np.float32]
 Keep = Callable[[Floats, NDArray[np.bool_]], Iterable[int]]
 """``keep(clean scores, labels) -> indices`` of the images whose pictures are wanted afterwards."""
@@ -145,7 +148,9 @@ def evaluate(
         frozen(detector, other),
         Progress("testing", len(dataset) * (1 + cost * len(radii)), unit="passes", enabled=show_progress) as shown,
     ):
+        began = time.monotonic()
         clean = [work.clean(chunk, shown) for chunk in work.chunks]
+        _announce(shown, work, radii, (time.monotonic() - began) / len(dataset))
         if suite.stop_early:
             work.goals = goals(np.concatenate([part["scores"] for part in clean]), work.labels)
         if keep is not None:
@@ -157,6 +162,18 @@ def evaluate(
             bounds[epsilon] = np.concatenate([part["bounds"] for part in parts], axis=1)
             cells += [work.cell(plan, epsilon, parts) for plan in work.plans if plan.runs]
     return work.joined(clean, bounds, cells)
+
+
+def _announce(shown: Progress, work: _Work, radii: Sequence[float], seconds: float) -> None:
+    """Say what attacks will take, if that is worth saying; a pass with its gradient takes three times as long."""
+    passes = sum(run.cost for run in work.runs)
+    slow = sum(run.cost * (3 if run.attack.uses_gradient else 1) for run in work.runs)
+    expected = slow * len(radii) * len(work.dataset) * seconds
+    if expected >= WORTH_SAYING:
+        shown.announce(
+            f"{len(work.dataset):,} images, {passes:,} passes for each of them at each of {len(radii)} radii: "
+            f"about {duration_text(expected)}"
+        )
 
 
 class _Work:

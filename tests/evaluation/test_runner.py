@@ -335,9 +335,12 @@ def test_the_worst_case_is_never_weaker_than_any_attack_beside_it(marked):
 
 
 def test_a_score_that_turns_nan_under_attack_is_one_clear_line(marked):
-    fragile = ScoreOnly(lambda x: torch.log(x.amin(dim=(1, 2, 3)) - x.detach().amin() + 0.0) * 0 + x.mean((1, 2, 3)))
-    with pytest.raises(ValueError, match="NaN"):
-        run(marked, fragile, Suite(attacks=("ensemble",), strong_steps=1))
+    def fragile(x):
+        whole = (255 * x - (255 * x).round()).abs().amax(dim=(1, 2, 3)) < 1e-3  # as clean pixels are
+        return torch.where(whole, 1.0, float("nan")) * x.mean(dim=(1, 2, 3))
+
+    with pytest.raises(ValueError, match="NaN as a score of an attacked image"):
+        run(marked, ScoreOnly(fragile), Suite(attacks=("pgd", "ensemble"), steps=3, strong_steps=3))
 
 
 def test_long_attacks_are_announced_with_what_they_will_take(marked, monkeypatch, capsys):
@@ -348,3 +351,17 @@ def test_long_attacks_are_announced_with_what_they_will_take(marked, monkeypatch
     evaluate(TinyDetector(), marked, suite, epsilons=(4 / 255, 8 / 255))
     text = capsys.readouterr().err
     assert "testing: 16 images, 2 passes for each of them at each of 2 radii: about" in text
+
+
+@pytest.mark.parametrize(
+    ("score", "text"),
+    [
+        (lambda x: x.mean(dim=(1, 2, 3)) * float("nan"), "with nan; correct it"),
+        (lambda x: x.mean(dim=(1, 2, 3)) / 0, "with inf; correct it"),
+        (lambda x: x.double().mean(dim=(1, 2, 3)) * 1e300, r"with \d.*e\+\d+; correct it"),
+        (lambda x: x.mean(dim=(2, 3)), r"one score per image, got \(16, 3\) for 16"),
+    ],
+)
+def test_scores_that_are_none_are_one_clear_line(marked, score, text):
+    with pytest.raises(ValueError, match=text):
+        run(marked, ScoreOnly(score), Suite(attacks=("pgd",), steps=1))

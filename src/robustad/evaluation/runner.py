@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -210,6 +211,7 @@ class _Work:
             images, items = self._read(chunk)
             with torch.no_grad():
                 scores = Witness(self.detector).scores(images)
+            self._check(scores, chunk)
             arrays = {
                 "scores": _numpy(scores),
                 "brightness": _numpy(images.mean(dim=(1, 2, 3))),
@@ -218,6 +220,15 @@ class _Work:
             self.store.put(arrays, "clean", chunk)
         shown.update(len(chunk), note="clean")
         return arrays
+
+    def _check(self, scores: Tensor, chunk: range) -> None:
+        """Refuse scores that nothing can be measured on."""
+        if scores.shape != (len(chunk),):
+            raise ValueError(f"a detector must give one score per image, got {tuple(scores.shape)} for {len(chunk)}")
+        for index, score in zip(chunk, scores.tolist(), strict=True):
+            if not math.isfinite(score) or abs(score) > torch.finfo(torch.float32).max:
+                name = self.dataset.samples[index].name
+                raise ValueError(f"the detector scores {name} with {score}; correct it, then test again")
 
     def attack(self, chunk: range, epsilon: float, shown: Progress) -> Arrays:
         """Scores, maps and pictures of one chunk under every attack at one radius; radius 0 = clean."""

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from robustad.metrics import aupro
+from robustad.metrics import aupro, pixel_aupr, pixel_auroc
 
 
 def flood_regions(mask):
@@ -100,3 +100,15 @@ def test_ten_million_pixels_take_seconds():
     value = aupro(maps, masks)
     assert time.process_time() - started < 10
     assert value == pytest.approx(0.15, abs=0.002)
+
+
+def test_pieces_and_memory_mapped_files_change_nothing(monkeypatch, tmp_path):
+    generator = np.random.default_rng(3)
+    maps = np.round(generator.random((6, 11, 13)) * 40).astype(np.float32)
+    masks = generator.random(maps.shape) < 0.2
+    whole = [metric(maps, masks) for metric in (pixel_auroc, pixel_aupr, aupro)]
+    for name, array in (("maps", maps), ("masks", masks)):
+        np.save(tmp_path / f"{name}.npy", array)
+    mapped = [np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in ("maps", "masks")]
+    monkeypatch.setattr("robustad.metrics._streams.CHUNK", 50)
+    assert [metric(*mapped) for metric in (pixel_auroc, pixel_aupr, aupro)] == whole

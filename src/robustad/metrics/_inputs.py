@@ -72,15 +72,3 @@ def check_binary(scores: Any, labels: Any, names: tuple[str, str] = ("scores", "
         missing = "anomalous" if positives == 0 else "normal"
         raise ValueError(f"undefined: none of the {truth.size} `{names[1]}` is {missing}, both classes are needed")
     return values, truth
-
-
-def check_maps(maps: Any, masks: Any) -> tuple[Floats, Bools]:
-    """Return ``(maps, masks)`` of one shape ``(N, H, W)``.
-
-    Raises:
-        ValueError: If the shapes are not equal and three-dimensional, or values are not finite or not boolean.
-    """
-    values, truth = check_scores(maps, "maps"), check_labels(masks, "masks")
-    if values.ndim != 3 or values.shape != truth.shape:
-        raise ValueError(f"`maps` and `masks` must both be (N, H, W), got {values.shape} and {truth.shape}")
-    return values, truth

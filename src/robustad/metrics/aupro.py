@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from robustad.metrics._inputs import Bools, Floats, check_maps
+from robustad.metrics._inputs import Bools, check_labels, to_numpy
+from robustad.metrics._streams import tally
 
 
 def aupro(maps: Any, masks: Any, max_fpr: float = 0.3) -> float:
@@ -34,14 +35,13 @@ def aupro(maps: Any, masks: Any, max_fpr: float = 0.3) -> float:
     """
     if not 0 < max_fpr <= 1:
         raise ValueError(f"`max_fpr` must be in (0, 1], got {max_fpr:g}")
-    values, truth = check_maps(maps, masks)
-    if not truth.any():
-        raise ValueError("undefined: `masks` hold no anomalous region")
-    num_normal = int(truth.size - np.count_nonzero(truth))
-    if num_normal == 0:
-        raise ValueError("undefined: `masks` hold no normal pixel")
-    overlap, flagged = _curve(values[~truth], values[truth], region_weights(truth), max_fpr)
-    return _area(flagged / num_normal, overlap, max_fpr) / max_fpr
+    found = tally(maps, masks)
+    gains = np.bincount(found.first, weights=region_weights(to_numpy(masks)), minlength=len(found.anomalous))
+    # at each anomalous value: flagged normal pixels before and after it is crossed, and the overlap before and after
+    after = found.above + found.equal
+    flagged = np.concatenate([[0], np.column_stack([found.above, after]).ravel(), [found.num_normal]])
+    overlap = np.repeat(np.append(0.0, gains.cumsum()), 2)
+    return _area(flagged / found.num_normal, overlap, max_fpr) / max_fpr
 
 
 def region_weights(masks: Bools) -> NDArray[np.float64]:
@@ -55,31 +55,13 @@ def region_weights(masks: Bools) -> NDArray[np.float64]:
     """
     weights, num_regions = [], 0
     for mask in masks:
+        mask = check_labels(mask, "masks")
         if mask.any():
             regions, count = ndimage.label(mask, structure=np.ones((3, 3)))
             index = regions[mask]
             weights.append(1.0 / np.bincount(index)[index])
             num_regions += count
     return np.concatenate(weights) / num_regions
-
-
-def _curve(
-    normal: Floats, anomalous: Floats, weights: NDArray[np.float64], max_fpr: float
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Overlap and number of flagged normal pixels at each distinct value, down to the one that passes ``max_fpr``."""
-    # Values below the one at which max_fpr is passed cannot matter: a partition finds it without sorting everything.
-    rank = normal.size - min(normal.size, int(np.floor(max_fpr * normal.size)) + 1)
-    lowest = np.partition(normal, rank)[rank]
-    normal = normal[normal >= lowest]
-    kept = anomalous >= lowest
-    values = np.concatenate([normal, anomalous[kept]])
-    gains = np.concatenate([np.zeros(normal.size), weights[kept]])
-    order = np.argsort(values)[::-1]
-    values = values[order]
-    last = np.append(np.flatnonzero(values[1:] != values[:-1]), values.size - 1)
-    overlap = np.cumsum(gains[order])[last]
-    flagged = np.cumsum(order < normal.size, dtype=np.int64)[last]  # normal pixels come first in `values`
-    return np.append(0.0, overlap), np.append(0, flagged)
 
 
 def _area(rates: NDArray[np.float64], overlap: NDArray[np.float64], limit: float) -> float:

@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import cobra_step, pseudo_anomalies, training_step
+from benchmarks import cobra_step, pixel_metrics, pseudo_anomalies, training_step
 from robustad._checks import check_choice
 from robustad._memory import keep_freed_memory
 from robustad.evaluation import BenchmarkRow, Results
@@ -23,6 +23,7 @@ CLAIMS: dict[str, Callable[..., list[BenchmarkRow]]] = {
     "pseudo-anomalies": pseudo_anomalies.measure,
     "train-step": training_step.measure,
     "cobra-step": cobra_step.measure,
+    "pixel-metrics": pixel_metrics.measure,
 }
 OUT = Path("results/bench.json")
 

@@ -1,7 +1,7 @@
 """Claims "pixel auroc" and "aupro": exact metrics over all pixels of a test set, against scikit-learn's.
 
-AUPRO is a ROC curve whose anomalous pixels are weighted by their regions, so that scikit-learn computes both. Maps lie in
-a memory-mapped file, as those of a large test set do. Before anything is timed, the values must agree.
+AUPRO is a ROC curve whose anomalous pixels are weighted by their regions, so that scikit-learn computes both. Maps lie
+in a memory-mapped file, as those of a large test set do. Before anything is timed, the values must agree.
 """
 
 from __future__ import annotations

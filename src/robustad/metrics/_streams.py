@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from robustad.metrics._inputs import Bools, Floats, check_labels, check_scores, to_numpy
 
-CHUNK = 1 << 22
+CHUNK = 1 << 20
 """Pixels that are looked at together."""
+_BINS_PER_SCORE, _MAX_BINS = 8, 1 << 24
 Counts = NDArray[np.int64]
 
 
@@ -60,15 +61,17 @@ def tally(maps: Any, masks: Any) -> Tally:
         missing = "normal" if kept.size else "anomalous"
         raise ValueError(f"undefined: none of the {values.size} `masks` is {missing}, both classes are needed")
     distinct, first, counts = np.unique(kept, return_inverse=True, return_counts=True)
-    below, equal = np.zeros(len(distinct) + 1, dtype=np.int64), np.zeros(len(distinct), dtype=np.int64)
+    grid = _Grid(distinct)
+    # at each place: normal samples above the previous distinct anomalous score, up to this one
+    places, equal = np.zeros(len(distinct) + 1, dtype=np.int64), np.zeros(len(distinct), dtype=np.int64)
     for chunk, mask in _chunks(values, truth):
-        normal = np.sort(chunk[~mask])
-        place = np.searchsorted(distinct, normal)  # how many distinct anomalous scores lie below each of them
-        below += np.bincount(place, minlength=len(below))
-        inside = place < len(distinct)
-        hits = place[inside][distinct[place[inside]] == normal[inside]]
+        close = np.sort(grid.put(chunk[~mask]))
+        place = np.searchsorted(distinct, close)
+        places += np.bincount(place, minlength=len(places))
+        inside = int(np.searchsorted(close, distinct[-1], side="right"))
+        hits = place[:inside][distinct[place[:inside]] == close[:inside]]
         equal += np.bincount(hits, minlength=len(equal))
-    not_above = below[:-1].cumsum()  # a normal score in (previous, this] was counted at this one
+    not_above = (places + grid.places())[:-1].cumsum()
     return Tally(
         anomalous=counts[::-1].astype(np.int64),
         first=(len(distinct) - 1 - first).astype(np.int64),
@@ -76,6 +79,50 @@ def tally(maps: Any, masks: Any) -> Tally:
         equal=equal[::-1],
         num_normal=num_normal,
     )
+
+
+class _Grid:
+    """Even bins over the anomalous scores: a normal score in a bin without any of them needs no closer look.
+
+    Args:
+        distinct: Distinct anomalous scores, ascending.
+    """
+
+    def __init__(self, distinct: Floats) -> None:
+        self.count = int(min(max(_BINS_PER_SCORE * len(distinct), 1 << 12), _MAX_BINS))
+        quarter = distinct.dtype.type(0.25)  # no difference of quarters overflows
+        self.quarter, self.low = quarter, distinct[0] * quarter
+        width = float(distinct[-1] * quarter - self.low)
+        largest = float(np.finfo(distinct.dtype).max)
+        self.scale = distinct.dtype.type(min(self.count / width, largest) if width > 0 else 1.0)
+        bins = self.bins(distinct)
+        held = np.bincount(bins, minlength=self.count + 2)
+        self.occupied, self.before = held > 0, held.cumsum()  # scores in bins up to each
+        self.seen = np.zeros(self.count + 2, dtype=np.int64)
+
+    def bins(self, scores: Floats) -> NDArray[np.intp]:
+        """Bin of each score, never falling as scores rise; the first and the last one lie outside of the range."""
+        place = scores * self.quarter
+        place -= self.low
+        with np.errstate(over="ignore"):
+            place *= self.scale
+        np.clip(place, -1, self.count, out=place)
+        place += 1  # from here on never negative: cutting off is rounding down
+        bins: NDArray[np.intp] = place.astype(np.intp)
+        return bins
+
+    def put(self, scores: Floats) -> Floats:
+        """Count normal scores; returns those that share a bin with an anomalous one, which are not counted."""
+        bins = self.bins(scores)
+        close = self.occupied[bins]
+        self.seen += np.bincount(bins, minlength=len(self.seen))
+        return scores[close]
+
+    def places(self) -> Counts:
+        """Normal scores that were counted, by the number of distinct anomalous scores below them."""
+        far = np.where(self.occupied, 0, self.seen)
+        found: Counts = np.bincount(self.before, weights=far, minlength=int(self.before[-1]) + 1).astype(np.int64)
+        return found
 
 
 def _chunks(values: NDArray[Any], truth: NDArray[Any]) -> Iterator[tuple[Floats, Bools]]:

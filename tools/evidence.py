@@ -7,6 +7,7 @@
     python tools/evidence.py cobra-choices  # COBRA's recipe for digits, option by option, on the `dev` half
     python tools/evidence.py elpv-cobra  # COBRA on the data of `elpv`, also without attacks or opposites
     python tools/evidence.py mtd-cobra   # COBRA on the data of `mtd`
+    python tools/evidence.py certified   # what is certain of a smoothed COBRA, in L2
     python tools/evidence.py all         # all of these
 
 With anomalib installed (``make test-anomalib``), and not part of ``all``:
@@ -24,6 +25,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from evidence_certified import TASKS as CERTIFIED_TASKS
 from evidence_cobra import TASKS as COBRA_TASKS
 from evidence_robustness import TASKS as ROBUSTNESS_TASKS
 from measuring import RUNS, measured, now, trained, write
@@ -126,7 +128,7 @@ def _command(task: str) -> str:
     return f"python tools/evidence.py {task}"
 
 
-TASKS = {"elpv": elpv, "mtd": mtd, "backbones": backbones, **COBRA_TASKS}
+TASKS = {"elpv": elpv, "mtd": mtd, "backbones": backbones, **COBRA_TASKS, **CERTIFIED_TASKS}
 SEPARATE = ROBUSTNESS_TASKS
 """Tasks that need the environment of anomalib, see `evidence_robustness`."""
 

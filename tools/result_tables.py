@@ -7,7 +7,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from robustad.evaluation import ALL, FALSE_ALARMS, BenchmarkRow, Results, Row, aggregate_seeds, select
+from robustad.evaluation import (
+    ABSTENTIONS,
+    ALL,
+    CERTIFIED,
+    FALSE_ALARMS,
+    SMOOTHED,
+    BenchmarkRow,
+    Results,
+    Row,
+    aggregate_seeds,
+    select,
+)
 from robustad.reporting import figure_text
 
 LABELS = {"brightness": "mean brightness", "patchcore": "PatchCore", "nearest": "nearest normal image, in pixels"}
@@ -57,6 +68,7 @@ _IMAGE_COLUMNS = {
 
 _BENCH_COLUMNS = {
     "clean": _AUROC | _CLEAN,
+    "published PGD, 2/255": _AUROC | _at(2, "published-pgd"),
     "PGD-10, 2/255": _AUROC | _at(2, "pgd"),
     **{f"worst case, {n}/255": _AUROC | _at(n, "ensemble") for n in (1, 2, 4)},
     "Square, 2/255": _AUROC | _at(2, "square"),
@@ -94,6 +106,14 @@ VIEWS = {
     ),
     "robustness": View(
         files=_made_by("robustness"), columns=_BENCH_COLUMNS, by=("data", "detector", "recipe"), brief=True
+    ),
+    "certified": View(
+        files=_made_by("certified"),
+        columns={
+            "clean, smoothed": _AUROC | {"attack": SMOOTHED},
+            **{f"at least, L2 {r:g}": _AUROC | {"attack": [CERTIFIED, EXACT], "epsilon": r} for r in (0.25, 0.5)},
+            **{f"undecided, L2 {r:g}": {"metric": ABSTENTIONS, "epsilon": r} for r in (0.25, 0.5)},
+        },
     ),
     "cobra-digits": View(files=_made_by("digits"), columns=_AT_8, over="data"),
     "cobra-classes": View(

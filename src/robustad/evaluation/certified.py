@@ -114,14 +114,7 @@ def certified_rows(certified: Certified, subject: Subject) -> list[Row]:
     the whole ball; the threshold is the one that 5 % of the clean normal images lie above.
     """
     certificate, labels = certified.certificate, certified.labels
-    common: dict[str, Any] = {
-        "detector": subject.detector,
-        "recipe": subject.recipe,
-        "data": subject.data,
-        "split": subject.split,
-        "seed": subject.seed,
-        "targets": "both",
-    }
+    common = subject.fields | {"targets": "both"}
     value, reason = defined(auroc, certificate.medians, labels)
     clean: dict[str, Any] = {"attack": SMOOTHED, "norm": "none", "epsilon": 0.0, "metric": "image_AUROC"}
     rows = [Row(**common, **clean, value=value, reason=reason)]

@@ -135,12 +135,9 @@ def corruption_rows(
     rows = []
     for cell in measured:
         for detector, scores in {BASELINE: -cell.brightness, subject.detector: cell.scores}.items():
-            common: dict[str, Any] = {
+            common = subject.fields | {
                 "detector": detector,
                 "recipe": subject.recipe if detector == subject.detector else "none",
-                "data": subject.data,
-                "split": subject.split,
-                "seed": subject.seed,
                 "attack": cell.name,
                 "norm": SEVERITY if cell.severity else "none",
                 "epsilon": float(cell.severity),

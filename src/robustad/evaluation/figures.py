@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,11 @@ class Subject:
     data: str
     split: str = "all"
     seed: int = 0
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The fields of a `Row` that say it."""
+        return asdict(self)
 
 
 def evaluation_rows(evaluation: Evaluation, subject: Subject, *, num_resamples: int = 1000) -> list[Row]:
@@ -141,12 +146,7 @@ def _interval(scores: NDArray[np.float32], evaluation: Evaluation, num_resamples
 
 
 def _common(subject: Subject, attack: str, epsilon: float, evaluation: Evaluation) -> dict[str, Any]:
-    return {
-        "detector": subject.detector,
-        "recipe": subject.recipe,
-        "data": subject.data,
-        "split": subject.split,
-        "seed": subject.seed,
+    return subject.fields | {
         "attack": attack,
         "norm": evaluation.norm if epsilon else "none",
         "epsilon": epsilon,

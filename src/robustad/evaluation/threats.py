@@ -175,11 +175,7 @@ def threat_rows(threats: Sequence[Threat], labels: NDArray[np.bool_], subject: S
             value, reason = defined(auroc, threat.scores, labels)
         rows.append(
             Row(
-                detector=subject.detector,
-                recipe=subject.recipe,
-                data=subject.data,
-                split=subject.split,
-                seed=subject.seed,
+                **subject.fields,
                 attack=threat.name,
                 norm=STICKER if threat.name == STICKER else "linf",
                 epsilon=threat.size,

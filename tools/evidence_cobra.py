@@ -25,7 +25,7 @@ FEW_CLASSES, CHOICE_CLASSES, SEEDS = ("3", "5", "8"), ("8",), (0, 1)
 EPSILON = 8 / 255
 STEPS, LOSS_STEPS, CHOICE_STEPS = 200, 120, 80
 PER_KIND = 20
-ELPV_STEPS, MTD_STEPS = 600, 400
+ELPV_STEPS, MTD_STEPS = 600, 250
 PGD20 = Suite(attacks=("adaptive-pgd",), strong_steps=20, restarts=1)
 NO_ATTACK = "cobra without attacks"
 

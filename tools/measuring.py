@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -44,7 +45,10 @@ def trained(config: FitConfig, name: str) -> Path:
     run = RUNS / name
     if not (run / CHECKPOINT / "config.json").exists():
         print(f"training {name}", file=sys.stderr)
-        fit(config, run, resume=(run / "resume.pt").exists())
+        resume = (run / "resume.pt").exists()
+        if not resume:  # what was interrupted before its first resume point begins again
+            shutil.rmtree(run, ignore_errors=True)
+        fit(config, run, resume=resume)
     return run / CHECKPOINT
 
 

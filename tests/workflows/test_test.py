@@ -279,7 +279,7 @@ def test_bad_input_is_one_clear_line(checkpoints, data, tmp_path):
 
 def test_a_gradient_that_cannot_be_believed_calls_the_black_box(checkpoints, data, tmp_path, monkeypatch):
     wrong = Verdict("Gradient is right", False, "off by half", 0.5)
-    monkeypatch.setattr("robustad.workflows.test.examine", lambda *args, **options: [wrong])
+    monkeypatch.setattr("robustad.workflows._bench.examine", lambda *args, **options: [wrong])
     config = TestConfig(attacks=("pgd", "ensemble"), epsilons=(8 / 255,), strong_steps=1, restarts=1, queries=5)
     result = test(checkpoints["maps"], data, config, tmp_path / "doubtful")
     runs = json.loads(result.results.read_text())["details"]["attacks"]["ensemble"]["runs"]
@@ -288,7 +288,7 @@ def test_a_gradient_that_cannot_be_believed_calls_the_black_box(checkpoints, dat
     assert "Do not trust the figures of attacks that use the gradient: Gradient is right: off by half" in page
 
     cut = Verdict("Gradient is there", False, "the score has no gradient with respect to the pixels")
-    monkeypatch.setattr("robustad.workflows.test.examine", lambda *args, **options: [cut])
+    monkeypatch.setattr("robustad.workflows._bench.examine", lambda *args, **options: [cut])
     result = test(checkpoints["maps"], data, config, tmp_path / "cut")
     details = json.loads(result.results.read_text())["details"]["attacks"]
     assert details["pgd"] == {"runs": [], "skipped": {"score": "the score has no gradient"}}

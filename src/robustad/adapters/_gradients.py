@@ -13,9 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from robustad._random import torch_generator
-
-MAX_ERROR = 0.01
-"""Largest median relative error between gradient and finite differences."""
+from robustad.evaluation.slopes import MAX_FD_ERROR, slope_errors
 
 _LOCK = threading.RLock()
 
@@ -90,21 +88,14 @@ def gradient_fault(score: nn.Module, image_size: int, *, images: Tensor | None =
     if gradient is None or not bool(gradient.flatten(1).norm(dim=1).min() > 0):
         return "its score path is cut: the gradient is zero"
     middle = _median_error(exact, x.detach(), gradient, seed)
-    if middle < MAX_ERROR:
+    if middle < MAX_FD_ERROR:
         return ""
-    return f"its gradient is not the slope of its score (median relative error {middle:.0%}, limit {MAX_ERROR:.0%})"
+    return f"its gradient is not the slope of its score (median relative error {middle:.0%}, limit {MAX_FD_ERROR:.0%})"
 
 
-def _median_error(score: nn.Module, x: Tensor, gradient: Tensor, seed: int, *, step: float = 1e-5) -> float:
-    errors = []
-    for number in range(2):
-        direction = torch.randn(x.shape, generator=torch_generator(seed, "direction", number), dtype=x.dtype)
-        direction /= direction.flatten(1).norm(dim=1)[:, None, None, None]
-        with torch.no_grad():
-            slope = (score(x + step * direction) - score(x - step * direction)) / (2 * step)
-        claimed = (gradient * direction).flatten(1).sum(dim=1)
-        errors.append((slope - claimed).abs() / torch.maximum(slope.abs(), claimed.abs()).clamp_min(1e-30))
-    return float(torch.cat(errors).median())
+def _median_error(score: nn.Module, x: Tensor, gradient: Tensor, seed: int) -> float:
+    generators = (torch_generator(seed, "direction", number) for number in range(2))
+    return float(torch.cat([slope_errors(score, x, gradient, generator) for generator in generators]).median())
 
 
 def _made_images(size: int, seed: int, count: int = 4) -> Tensor:

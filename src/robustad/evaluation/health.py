@@ -16,11 +16,10 @@ from torch import Tensor, nn
 from robustad._random import torch_generator
 from robustad.attacks import PGD, Attack, ScoreObjective, Square, value_and_grad
 from robustad.attacks.projections import per_image_norm
+from robustad.evaluation.slopes import MAX_FD_ERROR, slope_errors
 from robustad.evaluation.witness import Witness, away, device_of, frozen, gradient_lack
 from robustad.metrics import auroc
 
-MAX_FD_ERROR = 0.01
-"""Largest median relative error between the gradient and finite differences."""
 MAX_RISE = 0.01
 """Largest rise of an attacked AUROC where it should fall."""
 MIN_CROSSED = 0.95
@@ -179,14 +178,8 @@ def check_finite_differences(patient: Patient) -> tuple[bool | None, str, float 
     images = (patient.images[:count] + patient.epsilon * (2 * places - 1)).clamp(1e-4, 1 - 1e-4)
     objective = ScoreObjective(exact.scores, patient.labels[:count])
     _, gradient = value_and_grad(objective, images)
-    direction = torch.randn(images.shape, generator=generator, dtype=torch.float64).to(images.device)
-    direction /= direction.flatten(1).norm(dim=1)[:, None, None, None]
-    step, index = 1e-5, torch.arange(count, device=images.device)
-    with torch.no_grad():
-        higher, lower = (objective(images + sign * step * direction, index) for sign in (1, -1))
-    slope = (higher - lower) / (2 * step)
-    claimed = (gradient * direction).flatten(1).sum(dim=1)
-    error = (slope - claimed).abs() / torch.maximum(slope.abs(), claimed.abs()).clamp_min(1e-30)
+    index = torch.arange(count, device=images.device)
+    error = slope_errors(lambda x: objective(x, index), images, gradient, generator)
     middle = float(error.median())
     return middle < MAX_FD_ERROR, f"median relative error {middle:.2%} on {count} images (limit 1 %)", middle
 

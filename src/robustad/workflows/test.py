@@ -8,41 +8,29 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
-from robustad._checks import check_radii
 from robustad.data import ImageDataset, Sample
 from robustad.data.partition import choose_part
 from robustad.errors import LayoutError
 from robustad.evaluation import (
-    Doubts,
-    Evaluation,
     Results,
     Row,
     Store,
     Subject,
     Verdict,
-    certified_rows,
-    corruption_rows,
-    evaluate,
-    evaluate_certified,
-    evaluate_corruptions,
-    evaluate_threats,
     evaluation_details,
     evaluation_rows,
     kind_rows,
-    threat_rows,
 )
 from robustad.evaluation.witness import gradient_lack
 from robustad.inference import pick_device
-from robustad.reporting import pick_examples, write_report
+from robustad.reporting import write_report
 from robustad.training.runlog import read_log
+from robustad.workflows._bench import Bench
 from robustad.workflows._candidate import Candidate, load_candidate
 from robustad.workflows._command import test_command
 from robustad.workflows._data import DataConfig, fingerprint, load_split, thinned
-from robustad.workflows._health import examine
 from robustad.workflows._report import Findings, build_report
-from robustad.workflows.test_config import RADII, TestConfig, settings
+from robustad.workflows.test_config import TestConfig, settings
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -110,22 +98,19 @@ def test(
         published=loaded.info.get("recipe") == "published",
     )
     store = Store(folder / _CACHE, context=f"{loaded.digest} {fingerprint(samples)} {other and other.digest}")
-    verdicts = _health(loaded, dataset, config, store) if config.health else []
-    evaluation = _evaluate(loaded, other, dataset, config, verdicts, store)
-    subject = _subject(loaded, data, config)
-    rows, by_kind = evaluation_rows(evaluation, subject), kind_rows(evaluation, subject)
-    corrupted = _corrupted(loaded, dataset, config, subject, store)
-    certified = _certified(loaded, dataset, config, subject, store)
+    bench = Bench(candidate=loaded, dataset=dataset, config=config, subject=_subject(loaded, data, config), store=store)
+    verdicts = bench.verdicts()
+    evaluation = bench.evaluation(verdicts, other)
     findings = Findings(
         candidate=loaded,
         data=data,
         names=[sample.name for sample in samples],
         evaluation=evaluation,
-        rows=rows,
-        by_kind=by_kind,
-        corrupted=corrupted,
-        certified=certified,
-        threats=_threats(loaded, dataset, config, subject, store),
+        rows=evaluation_rows(evaluation, bench.subject),
+        by_kind=kind_rows(evaluation, bench.subject),
+        corrupted=bench.corrupted(),
+        certified=bench.certified(),
+        threats=bench.threats(),
         certificate=config.certificate,
         verdicts=verdicts,
         log=read_log(loaded.run_folder / "log.jsonl"),
@@ -136,67 +121,6 @@ def test(
 
 
 test.__test__ = False  # type: ignore[attr-defined]
-
-
-def _evaluate(
-    loaded: Candidate,
-    other: Candidate | None,
-    dataset: ImageDataset,
-    config: TestConfig,
-    verdicts: list[Verdict],
-    store: Store,
-) -> Evaluation:
-    suite, doubts = config.suite, Doubts.of(verdicts)
-    if doubts.reasons:  # an attack that asks for no gradient has the last word
-        marked = any(sample.label and sample.has_mask for sample in dataset.samples)
-        suite = suite.with_black_box(has_masks=marked, white_box=not doubts.no_gradient)
-    return evaluate(
-        loaded.detector,
-        dataset,
-        suite,
-        epsilons=config.radii,
-        batch_size=config.batch_size,
-        seed=config.seed,
-        other=None if other is None else other.detector,
-        keep=_keep,
-        store=store,
-    )
-
-
-def _corrupted(
-    loaded: Candidate, dataset: ImageDataset, config: TestConfig, subject: Subject, store: Store
-) -> list[Row]:
-    if not config.corruption_names:
-        return []
-    measured = evaluate_corruptions(
-        loaded.detector,
-        dataset,
-        config.corruption_names,
-        severities=config.severities,
-        batch_size=config.batch_size,
-        seed=config.seed,
-        store=store,
-    )
-    labels = np.array([sample.label for sample in dataset.samples], dtype=np.bool_)
-    calibration = loaded.calibration
-    return corruption_rows(measured, labels, subject, threshold=calibration.threshold if calibration else None)
-
-
-def _certified(
-    loaded: Candidate, dataset: ImageDataset, config: TestConfig, subject: Subject, store: Store
-) -> list[Row]:
-    if config.certificate is None:
-        return []
-    found = evaluate_certified(loaded.detector, dataset, config.certificate, seed=config.seed, store=store)
-    return certified_rows(found, subject)
-
-
-def _threats(loaded: Candidate, dataset: ImageDataset, config: TestConfig, subject: Subject, store: Store) -> list[Row]:
-    options: dict[str, Any] = {"batch_size": config.batch_size, "seed": config.seed, "store": store}
-    if not config.stickers and not config.universal:
-        return []
-    found = evaluate_threats(loaded.detector, dataset, config.threats, **options)
-    return threat_rows(found, np.array([sample.label for sample in dataset.samples], dtype=np.bool_), subject)
 
 
 def _write(findings: Findings, config: TestConfig, folder: Path, train: list[Sample], store: Store) -> TestResult:
@@ -279,16 +203,6 @@ def _subject(loaded: Candidate, data: DataConfig, config: TestConfig) -> Subject
         split=config.part,
         seed=int(loaded.info.get("seed", 0)),
     )
-
-
-def _keep(scores: Any, labels: Any) -> Iterable[int]:
-    return (index for group in pick_examples(scores, labels, per_group=2).values() for index in group)
-
-
-def _health(loaded: Candidate, dataset: ImageDataset, config: TestConfig, store: Store) -> list[Verdict]:
-    radii = check_radii(config.radii if config.norm == "linf" else RADII["linf"]) or (2 / 255,)
-    middle = radii[(len(radii) - 1) // 2]
-    return examine(loaded.detector, dataset, epsilon=middle, seed=config.seed, store=store)
 
 
 def console_table(rows: Iterable[Row]) -> Table:

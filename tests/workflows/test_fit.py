@@ -235,5 +235,7 @@ def test_cobra_resumes_exactly(good, tmp_path, monkeypatch):
 
 
 def test_the_published_cobra_schedule_trains(good, tmp_path):
-    config = dataclasses.replace(small_cobra(good, schedule="cobra", learning_rate=0.1), recipe="cobra")
+    config = dataclasses.replace(
+        small_cobra(good, optimizer="lars", schedule="cobra", learning_rate=0.1), recipe="cobra"
+    )
     assert fit(config, tmp_path / "run").steps == 2

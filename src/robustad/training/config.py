@@ -11,6 +11,7 @@ from robustad._configs import from_plain
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 SCHEDULES = ("cosine", "published", "cobra")
+OPTIMIZERS = ("adamw", "lars")
 BALANCES = ("patches", "images")
 
 
@@ -25,10 +26,11 @@ class TrainingConfig:
         max_steps: Number of steps; overrides ``max_time``.
         max_epochs: Number of passes over the normal images; overrides ``max_time``.
         epoch_images: Images of a pass, at least: smaller sets are gone through several times.
-        learning_rate: Peak learning rate of AdamW.
+        optimizer: ``adamw``, or ``lars`` (COBRA's: each layer's step is as long as its weights allow).
+        learning_rate: Peak learning rate; with schedule ``cobra`` the first one.
         weight_decay: Weight decay of AdamW, on matrices only unless the schedule is ``published``.
         schedule: ``cosine`` (warm-up, then cosine per step to 2 %), ``published`` (PatchGuard's: cosine per epoch to
-            1.25 %) or ``cobra`` (COBRA's: LARS instead of AdamW, ten epochs of warm-up to ten times, then cosine).
+            1.25 %) or ``cobra`` (COBRA's, for many epochs: ten of warm-up to ten times the rate, then cosine).
         warmup_steps: Steps of linear learning-rate warm-up.
         gradient_clip: Largest gradient norm; 0 = no clipping.
         average_decay: Decay of the weight average that becomes the detector; 0 = the last weights.
@@ -55,6 +57,7 @@ class TrainingConfig:
     max_steps: int | None = None
     max_epochs: int | None = None
     epoch_images: int = 0
+    optimizer: str = "adamw"
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
     schedule: str = "cosine"
@@ -76,6 +79,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         check_choice("precision", self.precision, PRECISIONS)
+        check_choice("optimizer", self.optimizer, OPTIMIZERS)
         check_choice("schedule", self.schedule, SCHEDULES)
         check_choice("balance", self.balance, BALANCES)
         check_epsilon(self.epsilon)

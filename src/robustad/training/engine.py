@@ -319,12 +319,12 @@ def learning_rate(config: TrainingConfig, context: StepContext, steps_per_epoch:
 
 
 def make_optimizer(network: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
-    """LARS or AdamW, as the schedule wants; its learning rate is set step by step, see `learning_rate`."""
+    """LARS or AdamW; its learning rate is set step by step, see `learning_rate`."""
     parameters = [p for p in network.parameters() if p.requires_grad]
+    if config.optimizer == "lars":
+        return LARS(parameters, lr=config.learning_rate)
     if config.schedule == "published":
         return torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
-    if config.schedule == "cobra":
-        return LARS(parameters, lr=config.learning_rate)
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},

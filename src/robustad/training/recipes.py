@@ -251,6 +251,7 @@ def _published_cobra() -> Recipe:
         max_time=None,
         max_epochs=1000,
         batch_size=64,
+        optimizer="lars",
         learning_rate=0.1,
         schedule="cobra",
         gradient_clip=0.0,

@@ -34,7 +34,7 @@ def certified_table(rows: Sequence[Row], detector: str, *, sigma: float, confide
     return MetricTable(
         caption=f"What is certain: the detector smoothed with noise of {sigma:g}",
         rows=tuple(lines),
-        head="Image AUROC",
+        head="Bound",
         note=f"With a confidence of {confidence:.0%} for all images and radii together, no perturbation of this L2 "
         "length, found or not, makes it worse. Undecided: share of images whose side of the threshold is not certain. "
         f"What L∞ allows is longer in L2 at this size: {covered}. This table says nothing about those.",

@@ -134,7 +134,7 @@ CHOICES: dict[str, dict[str, dict[str, Any]]] = {
     "scarred": {"model": {"blocks": ({"scar": 1.0},)}},
     "filtered by likelihood (0.05)": {"losses": {"filter_share": 0.05}},
     "one adversary (figure)": {"losses": {"adversary": "figure"}},
-    "LARS": {"training": {"optimizer": "lars", "schedule": "cobra", "learning_rate": 0.1, "gradient_clip": 0.0}},
+    "AdamW": {"training": {"optimizer": "adamw", "schedule": "cosine", "learning_rate": 1e-3, "gradient_clip": 1.0}},
     "10 attack steps": {"training": {"attack_steps": 10}},
 }
 """What differs from the recipe; chosen on the ``dev`` half."""

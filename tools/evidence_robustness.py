@@ -174,12 +174,19 @@ def _pre_processor() -> Any:
     return PreProcessor(Compose([Resize((SIZE, SIZE), antialias=True), Normalize([0.5] * 3, [0.5] * 3)]))
 
 
+def _lite(*layers: str) -> dict[str, Any]:
+    """Strides 4, 8 and 16 are blocks 1, 2 and 4."""
+    return {"backbone": "tf_efficientnet_lite0", "layers": list(layers), "pre_trained": False}
+
+
 def _patchcore() -> Any:
     from anomalib.models import Patchcore
 
     from robustad.adapters import embed_weights
 
-    return embed_weights(Patchcore(pre_processor=_pre_processor(), coreset_sampling_ratio=0.01, **_LITE))
+    return embed_weights(
+        Patchcore(pre_processor=_pre_processor(), coreset_sampling_ratio=0.01, **_lite("blocks.2", "blocks.4"))
+    )
 
 
 def _padim() -> Any:
@@ -187,7 +194,7 @@ def _padim() -> Any:
 
     from robustad.adapters import embed_weights
 
-    return embed_weights(Padim(pre_processor=_pre_processor(), n_features=50, **_LITE))
+    return embed_weights(Padim(pre_processor=_pre_processor(), n_features=50, **_lite("blocks.1", "blocks.2")))
 
 
 def _fastflow() -> Any:
@@ -216,7 +223,6 @@ def _fastflow() -> Any:
     return module
 
 
-_LITE = {"backbone": "tf_efficientnet_lite0", "layers": ["blocks.1", "blocks.2"], "pre_trained": False}
 _BUILDERS = {"patchcore": _patchcore, "padim": _padim, "fastflow": _fastflow}
 TASKS: dict[str, Callable[[], None]] = {
     "robustness": robustness,

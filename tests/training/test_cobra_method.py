@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from robustad.detectors.cobra import Cobra, CobraConfig
-from robustad.training import Batch, StepContext, TrainingConfig, make_fabric
+from robustad.training import Batch, StepContext, TrainingConfig, make_fabric, recipe
 from robustad.training.cobra import CobraLossConfig, CobraMethod, frozen
 from robustad.training.contrastive import (
     LOSSES,
@@ -20,6 +20,7 @@ from robustad.training.contrastive import (
     supervised_loss,
     unit,
 )
+from robustad.training.engine import learning_rate
 from robustad.training.schedules import cobra_cosine
 
 EPSILON = 8 / 255
@@ -213,6 +214,20 @@ def test_the_learning_rate_warms_up_for_ten_epochs():
     rates = [cobra_cosine(step, 5, 100) for step in range(500)]
     assert rates[0] == 1 and max(rates) == pytest.approx(10, rel=0.02) and rates.index(max(rates)) == 51
     assert rates[-1] < 0.4
+
+
+def test_the_warm_up_can_be_shorter():
+    rates = [cobra_cosine(step, 20, 8, warmup=2) for step in range(160)]
+    assert rates.index(max(rates)) == 41 and max(rates) == pytest.approx(10, rel=0.02)
+    assert rates[-1] < 2
+
+
+def test_a_short_training_warms_up_for_a_quarter_and_gently_while_its_length_is_unknown():
+    config = recipe("cobra").training
+    rates = [learning_rate(config, StepContext(step, 160, step // 20, None), 20) for step in range(160)]
+    assert rates.index(max(rates)) == 41
+    begun = [learning_rate(config, StepContext(step, None, 0, None), 20) for step in range(20)]
+    assert max(begun) < 2 * config.learning_rate
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ class TrainingConfig:
         learning_rate: Peak learning rate; with schedule ``cobra`` the first one.
         weight_decay: Weight decay of AdamW, on matrices only unless the schedule is ``published``.
         schedule: ``cosine`` (warm-up, then cosine per step to 2 %), ``published`` (PatchGuard's: cosine per epoch to
-            1.25 %) or ``cobra`` (COBRA's, for many epochs: ten of warm-up to ten times the rate, then cosine).
+            1.25 %) or ``cobra`` (COBRA's: ten epochs of warm-up, a quarter if short, to ten times, then cosine).
         warmup_steps: Steps of linear learning-rate warm-up.
         gradient_clip: Largest gradient norm; 0 = no clipping.
         average_decay: Decay of the weight average that becomes the detector; 0 = the last weights.

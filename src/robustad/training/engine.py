@@ -312,7 +312,9 @@ def learning_rate(config: TrainingConfig, context: StepContext, steps_per_epoch:
     if config.schedule == "published":
         return config.learning_rate * published_cosine(context.epoch, epochs)
     if config.schedule == "cobra":
-        return config.learning_rate * cobra_cosine(context.step, steps_per_epoch, epochs)
+        # a short training would be nothing but warm-up; one whose length is not known yet has just begun
+        warmup = min(10.0, epochs / 4) if context.total else 10.0
+        return config.learning_rate * cobra_cosine(context.step, steps_per_epoch, epochs, warmup=warmup)
     step, total = (context.step, context.total) if context.total else (0, 1)
     share = cosine_with_warmup(step, total, warmup=1)
     return config.learning_rate * share * min(1.0, (context.step + 1) / max(1, config.warmup_steps))

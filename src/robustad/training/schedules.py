@@ -26,12 +26,12 @@ def epsilon_at(step: int, total: int, *, epsilon: float, warmup: float) -> float
     return epsilon * min(1.0, 0.1 + 0.9 * step / max(1.0, warmup * total))
 
 
-def cobra_cosine(step: int, steps_per_epoch: int, epochs: int) -> float:
-    """Learning rate over 0.1 at a 0-based step: up to ten times that in ten epochs, then half a cosine to 0.
+def cobra_cosine(step: int, steps_per_epoch: int, epochs: int, *, warmup: float = 10.0) -> float:
+    """Learning rate over 0.1 at a 0-based step: up to ten times that in ``warmup`` epochs, then down half a cosine.
 
     Source: COBRA, released ``scheduler.py``: linear warm-up of ten epochs, then cosine annealing over all epochs.
     """
     time = max(0, step - 1) / steps_per_epoch
-    if time <= 10:
-        return 0.9 * time + 1
-    return 5 * (1 + math.cos(math.pi * (time - 10) / epochs))
+    if time <= warmup:
+        return 9 * time / warmup + 1
+    return 5 * (1 + math.cos(math.pi * (time - warmup) / epochs))

@@ -51,14 +51,23 @@ def datasets() -> str:
 
 def cobra_data() -> str:
     """How COBRA is set up for each data set."""
-    head = ["`--data`", "transforms (weight)", "network", "pixels", "views are", "images of an epoch, at least"]
+    head = [
+        "`--data`",
+        "transforms (weight)",
+        "network",
+        "pixels",
+        "views are",
+        "images of an epoch, at least",
+        "optimiser",
+    ]
     rows = []
     for name, row in [*COBRA_DATA.items(), ("any other", OTHER_DATA)]:
         weights = ", ".join(f"{transform} ({weight:g})" for transform, weight in row.transforms.items())
         varied = ", ".join([*(["cropped"] if row.crop else []), *(["mirrored"] if row.mirror else [])])
         least = f"{row.epoch_images:,}" if row.epoch_images else BLANK
         shown = f"`{name}`" if name in COBRA_DATA else name
-        rows.append([shown, weights, row.backbone, str(row.image_size), varied or BLANK, least])
+        optimizer = "LARS, released rates" if row.rates else "AdamW"
+        rows.append([shown, weights, row.backbone, str(row.image_size), varied or BLANK, least, optimizer])
     return markdown(head, rows)
 
 

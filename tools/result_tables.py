@@ -120,6 +120,12 @@ VIEWS = {
         files=_made_by("digits"), columns={n: {"data": f"digits:{n}"} for n in "0123456789"}, lines=_AT_8, brief=True
     ),
     "cobra-choices": View(files=_made_by("cobra-choices"), columns=_AT_8, over="data", split="dev"),
+    "cobra-optimizers": View(
+        files=_made_by("cobra-optimizers"),
+        columns={**_AT_8, "PGD-20, 2/255": _AUROC | _at(2, "adaptive-pgd")},
+        split="dev",
+        by=("data", "detector", "recipe"),
+    ),
     "cobra-losses": View(files=_made_by(digits="digits-losses"), columns=_AT_8, over="data"),
     "cobra-scores": View(
         files=_made_by(digits="digits-scores"),

@@ -223,7 +223,7 @@ def test_the_warm_up_can_be_shorter():
 
 
 def test_a_short_training_warms_up_for_a_quarter_and_gently_while_its_length_is_unknown():
-    config = recipe("cobra").training
+    config = recipe("cobra").for_data("digits").training
     rates = [learning_rate(config, StepContext(step, 160, step // 20, None), 20) for step in range(160)]
     assert rates.index(max(rates)) == 41
     begun = [learning_rate(config, StepContext(step, None, 0, None), 20) for step in range(20)]

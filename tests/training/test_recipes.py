@@ -11,7 +11,7 @@ from robustad.data import CATALOG
 from robustad.ops.transforms import TRANSFORMS
 from robustad.synthesis import LikelihoodFilter
 from robustad.training import RECIPES, recipe
-from robustad.training.cobra_data import COBRA_DATA
+from robustad.training.cobra_data import COBRA_DATA, RELEASED_RATES
 
 
 @pytest.mark.parametrize("name", COBRA_DATA)
@@ -58,3 +58,11 @@ def test_the_filter_is_fitted_on_normal_images_if_it_is_asked_for():
     losses = dataclasses.replace(chosen.losses, filter_share=0.05)
     made = dataclasses.replace(chosen, losses=losses).make_method(detector, None, normals)
     assert isinstance(made.likelihood, LikelihoodFilter)
+
+
+def test_only_small_images_descend_as_released():
+    released = recipe("cobra-published").training
+    for name in ("digits", "cifar10"):
+        small = recipe("cobra").for_data(name).training
+        assert all(getattr(small, key) == getattr(released, key) for key in RELEASED_RATES)
+    assert recipe("cobra").for_data("elpv").training.optimizer == recipe("cobra").training.optimizer == "adamw"

@@ -12,7 +12,7 @@ from robustad._checks import check_choice
 from robustad.detectors import AnomalyDetector, Cobra, CobraConfig, DetectorConfig, PatchGuard, PatchGuardConfig
 from robustad.synthesis import LikelihoodFilter, PseudoAnomalyConfig
 from robustad.training.cobra import CobraLossConfig, CobraMethod
-from robustad.training.cobra_data import COBRA_DATA, OTHER_DATA
+from robustad.training.cobra_data import COBRA_DATA, OTHER_DATA, RELEASED_RATES
 from robustad.training.config import TrainingConfig
 from robustad.training.contrastive import trained_terms
 from robustad.training.engine import Method
@@ -138,10 +138,6 @@ def _cobra_training(**options: object) -> TrainingConfig:
     values: dict[str, object] = {
         "max_time": 300.0,
         "batch_size": 32,
-        "optimizer": "lars",
-        "learning_rate": 0.1,
-        "schedule": "cobra",
-        "gradient_clip": 0.0,
         "epsilon": 4 / 255,
         "replays": 1,
         "attack_steps": 3,
@@ -179,7 +175,7 @@ class CobraRecipe(Recipe):
             mirror=row.mirror,
             jitter=row.jitter,
         )
-        training = dataclasses.replace(self.training, epoch_images=row.epoch_images)
+        training = dataclasses.replace(self.training, epoch_images=row.epoch_images, **row.rates)
         return dataclasses.replace(self, model=model, training=training)
 
     def model_for(self, images: Tensor) -> DetectorConfig:
@@ -255,6 +251,7 @@ def _published_cobra() -> Recipe:
         max_time=None,
         max_epochs=1000,
         batch_size=64,
+        **RELEASED_RATES,
         epsilon=8 / 255,
         epsilon_warmup=0.0,
         attack_steps=10,

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import typing
 from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 Config = TypeVar("Config")
@@ -20,3 +23,31 @@ def from_plain(cls: type[Config], values: Mapping[str, Any]) -> Config:
     if unknown:
         raise ValueError(f"unknown option {', '.join(map(repr, unknown))}; known: {', '.join(sorted(known))}")
     return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+
+
+def from_plain_nested(cls: type[Config], values: Mapping[str, Any]) -> Config:
+    """As `from_plain`, with the dataclasses among the fields built from their own plain values."""
+    hints = typing.get_type_hints(cls)
+    built = {}
+    for name, value in values.items():
+        kind = hints.get(name)
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind) and isinstance(value, Mapping):
+            reader = getattr(kind, "from_dict", partial(from_plain, kind))
+            built[name] = reader(value)
+        else:
+            built[name] = value
+    return from_plain(cls, built)
+
+
+def to_plain(config: Any) -> dict[str, Any]:
+    """A config dataclass, nested ones included, as plain values that are ready for JSON."""
+    plain: dict[str, Any] = _plain(dataclasses.asdict(config))
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value

@@ -3,10 +3,12 @@
 from robustad.backbones.build import BACKBONES, SmallViT, build_vit, read_tensors
 from robustad.backbones.embedded import EmbeddedNet, FoldedTrunk, embedded_weights_path, folded_stages, load_embedded
 from robustad.backbones.reference import ReferenceStem
+from robustad.backbones.start import DISCRIMINATOR, part_of, save_start, start_facts
 from robustad.backbones.vit import ViTFeatureExtractor, ViTFeatures
 
 __all__ = [
     "BACKBONES",
+    "DISCRIMINATOR",
     "EmbeddedNet",
     "FoldedTrunk",
     "ReferenceStem",
@@ -17,5 +19,8 @@ __all__ = [
     "embedded_weights_path",
     "folded_stages",
     "load_embedded",
+    "part_of",
     "read_tensors",
+    "save_start",
+    "start_facts",
 ]

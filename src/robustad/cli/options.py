@@ -91,6 +91,14 @@ def chosen_data(words: Sequence[str]) -> str:
     return found
 
 
+def check_resume(words: Sequence[str]) -> None:
+    """Raise a `UsageError` if ``--resume`` comes with options that the run folder decides."""
+    given = {word.partition("=")[0] for word in words if word.startswith("-")} - {"-h", "--help"}
+    others = sorted(given - {"--resume", "--run-dir"})
+    if "--resume" in given and others:
+        raise UsageError(f"--resume takes its options from the run folder; leave out {', '.join(others)}")
+
+
 def _valued(words: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Every word that could be a flag, with the value after it or behind its equals sign."""
     for number, word in enumerate(words):

@@ -21,6 +21,7 @@ class Verb(NamedTuple):
 VERBS: dict[str, Verb] = {
     "demo": Verb("robustad.cli.demo", "train, attack and report on real images that come along, in a few minutes"),
     "fit": Verb("robustad.cli.fit", "train a detector on normal images (alias: train)"),
+    "pretrain": Verb("robustad.cli.pretrain", "make weights to start from, out of procedural images alone"),
     "test": Verb("robustad.cli.test", "measure a detector, clean and under attack, and write a report"),
     "benchmark": Verb("robustad.cli.benchmark", "train and test many detectors on many data sets, and rank them"),
     "predict": Verb("robustad.cli.predict", "score files and folders: a table, and overlays"),

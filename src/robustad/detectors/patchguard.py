@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -17,9 +18,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from robustad._checks import check_at_least
-from robustad.backbones import ReferenceStem, ViTFeatureExtractor, build_vit
+from robustad.backbones import (
+    DISCRIMINATOR,
+    ReferenceStem,
+    ViTFeatureExtractor,
+    build_vit,
+    part_of,
+    read_tensors,
+    start_facts,
+)
 from robustad.detectors.base import AnomalyDetector, DetectorConfig
 from robustad.detectors.discriminator import AttentionDiscriminator
+from robustad.errors import CheckpointError
 from robustad.ops.smoothing import gaussian_smooth
 from robustad.types import Prediction
 
@@ -30,7 +40,8 @@ class PatchGuardConfig(DetectorConfig):
 
     Attributes:
         backbone: One of `robustad.backbones.BACKBONES`, or any timm ViT by name.
-        weights: Where training starts: ``none``, ``hub``, ``embedded`` (hybrid backbones), or a local file.
+        weights: Where training starts: ``none``, ``hub``, ``embedded`` (hybrid backbones), or a local file; what
+            `robustad pretrain` made starts the discriminator, too.
         feature_layers: 1-based blocks whose normalised patch tokens are concatenated; empty = the last block.
         attention_layers: 1-based blocks whose attention is pulled to uniform; empty = none.
         discriminator_layers: Attention layers of the discriminator.
@@ -105,8 +116,8 @@ class PatchGuard(AnomalyDetector):
         self, config: PatchGuardConfig, *, vit: VisionTransformer | None = None, load_weights: bool = True
     ) -> None:
         super().__init__(config)
+        weights = config.weights if load_weights and vit is None else "none"
         if vit is None:
-            weights = config.weights if load_weights else "none"
             vit = build_vit(config.backbone, image_size=config.image_size, weights=weights)
         self.features = ViTFeatureExtractor(
             vit,
@@ -125,6 +136,8 @@ class PatchGuard(AnomalyDetector):
             position_std=config.position_std,
         )
         self.top_k = _count(config.top_k, self.num_patches)
+        if start_facts(weights) is not None:
+            _start(self.discriminator, Path(weights), self.grid_size)
 
     @classmethod
     def blank(cls, config: DetectorConfig) -> PatchGuard:
@@ -198,3 +211,19 @@ def _count(top_k: float, num_patches: int) -> int:
     if count > num_patches:
         raise ValueError(f"`top_k` must not exceed the number of patches {num_patches}, got {top_k:g}")
     return count
+
+
+def _start(discriminator: AttentionDiscriminator, path: Path, grid_size: tuple[int, int]) -> None:
+    """Fill a discriminator from what `robustad pretrain` made; its position table is resampled to the grid."""
+    tensors = part_of(read_tensors(path), DISCRIMINATOR)
+    try:
+        table = tensors["positions"]
+        side = round(len(table) ** 0.5)
+        grid = table.T.reshape(1, -1, side, side)  # (P, C) -> (1, C, side, side)
+        if (side, side) != grid_size:
+            grid = F.interpolate(grid, size=grid_size, mode="bicubic", align_corners=False)
+        discriminator.load_state_dict({**tensors, "positions": grid[0].flatten(1).T})
+    except (RuntimeError, LookupError) as error:
+        raise CheckpointError(
+            f"{path} does not fit this discriminator: {str(error).splitlines()[-1].strip()}"
+        ) from error

@@ -17,7 +17,9 @@ from robustad.training.engine import (
 from robustad.training.generators import Generator
 from robustad.training.looks import EarlyLook
 from robustad.training.patchguard import DefaultMethod, PatchGuardMethod, PublishedMethod, ReplayMethod
+from robustad.training.pretraining import TaskLook, TaskMethod
 from robustad.training.recipes import FIRST_RECIPES, RECIPES, CobraRecipe, PatchGuardRecipe, Recipe, recipe
+from robustad.training.tasks import SceneTasks, TaskDetector
 
 __all__ = [
     "FIRST_RECIPES",
@@ -39,8 +41,12 @@ __all__ = [
     "Recipe",
     "ReplayMethod",
     "RunResult",
+    "SceneTasks",
     "Schedule",
     "StepContext",
+    "TaskDetector",
+    "TaskLook",
+    "TaskMethod",
     "TrainingConfig",
     "isolated_randomness",
     "learning_rate",

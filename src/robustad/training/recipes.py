@@ -9,6 +9,7 @@ from typing import ClassVar, Self
 from torch import Tensor
 
 from robustad._checks import check_choice
+from robustad.backbones import start_facts
 from robustad.detectors import AnomalyDetector, Cobra, CobraConfig, DetectorConfig, PatchGuard, PatchGuardConfig
 from robustad.synthesis import LikelihoodFilter, PseudoAnomalyConfig
 from robustad.training.cobra import CobraLossConfig, CobraMethod
@@ -116,9 +117,11 @@ class PatchGuardRecipe(Recipe):
     def model_for(self, images: Tensor) -> DetectorConfig:
         """From random weights, pixels are normalised by the training images' own mean and spread.
 
-        Pretrained weights keep the normalisation that they were trained with, and the published recipe its own.
+        Likewise from weights of `robustad pretrain`, where each process had its own. Other pretrained weights keep the
+        normalisation that they were trained with, and the published recipe its own.
         """
-        if self.method == "published" or self.model.weights != "none":
+        own = self.model.weights == "none" or start_facts(self.model.weights) is not None
+        if self.method == "published" or not own:
             return self.model
         std = images.std(dim=(0, 2, 3)).clamp_min(4 / 255)
         return dataclasses.replace(self.model, mean=_triple(images.mean(dim=(0, 2, 3))), std=_triple(std))

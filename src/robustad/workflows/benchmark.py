@@ -23,7 +23,8 @@ from robustad.files import write_text
 from robustad.reporting import Board, boards, leaderboard_html, leaderboard_markdown
 from robustad.training.state import STATE_FILE
 from robustad.workflows._data import DataConfig
-from robustad.workflows.fit import CHECKPOINT, CONFIG_FILE, FitConfig, fit, fit_config, resume_config
+from robustad.workflows._run import CONFIG_FILE
+from robustad.workflows.fit import CHECKPOINT, FitConfig, fit, fit_config, resume_config
 from robustad.workflows.test import REPORT, RESULTS, test
 from robustad.workflows.test_config import TestConfig, settings
 

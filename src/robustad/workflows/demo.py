@@ -12,7 +12,8 @@ from typing import Any
 from robustad._checks import check_choice
 from robustad.training import FIRST_RECIPES
 from robustad.workflows._data import DataConfig
-from robustad.workflows.fit import CONFIG_FILE, FitConfig, fit, fit_config
+from robustad.workflows._run import CONFIG_FILE
+from robustad.workflows.fit import FitConfig, fit, fit_config
 from robustad.workflows.test import TestResult, test
 from robustad.workflows.test_config import TestConfig
 

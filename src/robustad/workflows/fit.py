@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import shutil
-import typing
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +12,10 @@ import torch
 from torch import Tensor
 
 from robustad._checks import check_choice
-from robustad._configs import from_plain
+from robustad._configs import from_plain_nested, to_plain
 from robustad._random import torch_generator
 from robustad.data import ImageDataset, Sample
 from robustad.detectors import AnomalyDetector, save_checkpoint
-from robustad.errors import CheckpointError
-from robustad.files import read_json, write_json
 from robustad.training import (
     Batches,
     CobraRecipe,
@@ -39,8 +32,9 @@ from robustad.training.runlog import read_log
 from robustad.workflows._batches import batches, stack
 from robustad.workflows._data import DataConfig, fingerprint, load_split
 from robustad.workflows._foreground import with_foreground
+from robustad.workflows._run import LOG_FILE, claimed, read_config
 
-CONFIG_FILE, LOG_FILE, CHECKPOINT = "config.json", "log.jsonl", "checkpoint"
+CHECKPOINT = "checkpoint"
 MAX_PREPARED = 1024  # normal images that statistics and references are taken from
 
 
@@ -69,23 +63,12 @@ class FitConfig(Recipe):
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
-        plain: dict[str, Any] = _plain(dataclasses.asdict(self))
-        return plain
+        return to_plain(self)
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> FitConfig:
         """The inverse of `to_dict`; the recipe says which detector the options are for."""
-        chosen = type(fit_config(values.get("recipe", "default")))
-        hints = typing.get_type_hints(chosen)
-        built = {}
-        for name, value in values.items():
-            kind = hints.get(name)
-            if isinstance(kind, type) and dataclasses.is_dataclass(kind) and isinstance(value, Mapping):
-                reader = getattr(kind, "from_dict", partial(from_plain, kind))
-                built[name] = reader(value)
-            else:
-                built[name] = value
-        return from_plain(chosen, built)
+        return from_plain_nested(type(fit_config(values.get("recipe", "default"))), values)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,7 +152,7 @@ def fit(config: FitConfig, run_dir: str | Path, *, resume: bool = False) -> FitR
     split = load_split(config.data, seed=config.training.seed)
     generator = config.make_generator(config.data.data, config.data.category)
     train, held_out = _hold_out(split.train, config.training) if generator else (split.train, [])
-    with _claimed(run, config, resume=resume):
+    with claimed(run, config, resume=resume):
         train = with_foreground(train, config.foreground, run / "foreground" / "train")
         held_out = with_foreground(held_out, config.foreground, run / "foreground" / "held_out")
         engine = _engine(config, train, held_out, generator, run, resume=resume)
@@ -228,36 +211,7 @@ def _engine(
 
 def resume_config(run_dir: str | Path) -> FitConfig:
     """The config that a run folder was started with."""
-    path = Path(run_dir) / CONFIG_FILE
-    if not path.is_file():
-        raise CheckpointError(f"{run_dir} is no run folder: it has no {CONFIG_FILE}")
-    return FitConfig.from_dict(read_json(path))
-
-
-@contextmanager
-def _claimed(run: Path, config: FitConfig, *, resume: bool) -> Iterator[None]:
-    """The folder holds a run from the moment that everything is prepared; an error before leaves none behind.
-
-    Foreground masks stay: each is whole, costs time, and is used again.
-    """
-    if resume:
-        yield
-        return
-    if (run / CONFIG_FILE).exists():
-        raise CheckpointError(f"{run} already holds a run; continue it with --resume, or choose another --run-dir")
-    before = set(run.iterdir()) if run.exists() else None
-    run.mkdir(parents=True, exist_ok=True)
-    try:
-        yield
-        write_json(run / CONFIG_FILE, config.to_dict())
-    except Exception:
-        if run / "cache" not in (before or ()):
-            shutil.rmtree(run / "cache", ignore_errors=True)
-        (run / LOG_FILE).unlink(missing_ok=True)
-        if before is None:
-            with contextlib.suppress(OSError):  # masks are in it
-                run.rmdir()
-        raise
+    return FitConfig.from_dict(read_config(run_dir))
 
 
 def _hold_out(samples: Sequence[Sample], config: TrainingConfig) -> tuple[list[Sample], list[Sample]]:
@@ -284,11 +238,3 @@ def _detector(config: FitConfig, normals: Tensor, sources: Tensor) -> AnomalyDet
         detector = config.detector_class(config.model_for(normals))
     detector.prepare(normals, sources=sources, seed=seed)
     return detector
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value

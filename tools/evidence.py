@@ -10,6 +10,12 @@
     python tools/evidence.py certified   # what is certain of a smoothed COBRA, in L2
     python tools/evidence.py all         # all of these
 
+Not part of ``all``, since they take many hours (`evidence_speed`):
+
+    python tools/evidence.py pretraining         # procedural images first, then the default recipe: does it pay?
+    python tools/evidence.py training-choices    # options of the training, one by one, at equal wall time
+    python tools/evidence.py time-to-robustness  # the published recipe and ours, watched for an hour each
+
 With anomalib installed (``make test-anomalib``), and not part of ``all``:
 
     .venv-anomalib/bin/python tools/evidence.py robustness        # six detectors, everything we have, 100 images, hours
@@ -28,6 +34,7 @@ from typing import Any
 from evidence_certified import TASKS as CERTIFIED_TASKS
 from evidence_cobra import TASKS as COBRA_TASKS
 from evidence_robustness import TASKS as ROBUSTNESS_TASKS
+from evidence_speed import TASKS as SPEED_TASKS
 from measuring import RUNS, measured, now, trained, write
 
 from robustad._memory import keep_freed_memory
@@ -129,8 +136,8 @@ def _command(task: str) -> str:
 
 
 TASKS = {"elpv": elpv, "mtd": mtd, "backbones": backbones, **COBRA_TASKS, **CERTIFIED_TASKS}
-SEPARATE = ROBUSTNESS_TASKS
-"""Tasks that need the environment of anomalib, see `evidence_robustness`."""
+SEPARATE = {**SPEED_TASKS, **ROBUSTNESS_TASKS}
+"""Tasks that take many hours (`evidence_speed`), or need the environment of anomalib (`evidence_robustness`)."""
 
 
 def main() -> None:

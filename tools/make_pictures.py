@@ -2,9 +2,10 @@
 
 Cuts tiles of 128 pixels out of defect-free templates, trains the default recipe on them for a fixed number of updates,
 attacks twelve tiles around a defect, and draws every third of them by score under attack, each strip with its own
-colour scale. Then draws the gallery of pseudo-anomalies.
+colour scale. Then draws the gallery of pseudo-anomalies. Plots of measured figures come from ``results/``.
 
 Run: python tools/make_pictures.py DEEPPCB [--steps 600]      (about five minutes on two cores)
+     python tools/make_pictures.py                            plots only
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from PIL import Image, ImageDraw
 
 import robustad
 from robustad.data.deeppcb import read_boxes
+from robustad.evaluation import Results
+from robustad.visual import Course, time_curves
 from robustad.workflows.visualize import Shown, VisualizeConfig
 
 ROOT = Path(__file__).parents[1]
@@ -78,14 +81,28 @@ def stack(shown: list[Shown], out: Path, width: int = 1000) -> None:
     sheet.resize((width, round(height * width / sheet.width)), Image.Resampling.LANCZOS).save(out, optimize=True)
 
 
+def draw_times(results: Path = ROOT / "results" / "time-to-robustness.json", out: Path = PICTURES) -> None:
+    """Attacked image AUROC against training time, as far as it is measured."""
+    if not results.is_file():
+        return
+    courses = {
+        data: Course({name: tuple(zip(*curve, strict=True)) for name, curve in fact["curves"].items()}, fact["mark"])
+        for data, fact in Results.read(results).details["courses"].items()
+    }
+    (out / f"{results.stem}.svg").write_bytes(time_curves(courses, metric="image AUROC, worst case at 2/255"))
+
+
 def main() -> None:
     """Make all pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("deeppcb", type=Path, help="folder of DeepPCB: robustad download deeppcb")
+    parser.add_argument("deeppcb", type=Path, nargs="?", help="folder of DeepPCB: robustad download deeppcb")
     parser.add_argument("--steps", type=int, default=600, help="training updates")
     parser.add_argument("--checkpoint", type=Path, help="a detector that an earlier call trained, outside of --work")
     parser.add_argument("--work", type=Path, default=Path("runs/pictures"), help="folder for tiles and the detector")
     given = parser.parse_args()
+    draw_times()
+    if given.deeppcb is None:
+        return
     base = given.deeppcb / "PCBData"
     shutil.rmtree(given.work, ignore_errors=True)
     normal, defects, masks = (given.work / name for name in ("normal", "defects", "masks"))

@@ -63,6 +63,7 @@ def measured(
     recipe: str,
     other: Path | None = None,
     per_kind: int | None = None,
+    images: int | None = None,
     health: bool = True,
 ) -> Measured:
     """One detector on one half of a test set.
@@ -77,12 +78,13 @@ def measured(
         recipe: How the rows call it.
         other: Another detector, for ``transfer``.
         per_kind: Anomalies of each kind, at most; all normal images are taken.
+        images: Images, at most, evenly out of both classes.
         health: Whether health checks are run.
     """
     loaded = load_checkpoint(checkpoint)
     detector = loaded.detector
     samples = load_split(data, part=part, seed=seed).test  # type: ignore[arg-type]
-    samples = samples if per_kind is None else few_anomalies(samples, per_kind)
+    samples = thinned(samples if per_kind is None else few_anomalies(samples, per_kind), images)
     # what a checkpoint says of itself, weights' digest included: its folder may be another training's by now
     who = [(folder / "config.json").read_text(encoding="utf-8") for folder in (checkpoint, other) if folder]
     dataset, store = prepared(detector, samples, f"{who} {fingerprint(samples)} {part}")

@@ -86,6 +86,12 @@ def _made_by(*tasks: str, **others: str) -> dict[str, str]:
     return {f"{file}.json": f"python tools/evidence.py {task}" for task, file in pairs}
 
 
+def _choices(task: str) -> View:
+    """A table of what was tried on ``dev``."""
+    columns = {"clean": _AUROC | _CLEAN, "adaptive PGD, 2/255": _AUROC | _at(2, "adaptive-pgd")}
+    return View(files=_made_by(task), columns=columns, split="dev", by=("data", "detector", "recipe"))
+
+
 VIEWS = {
     "elpv": View(files=_made_by("elpv", "elpv-cobra"), columns=_IMAGE_COLUMNS),
     "mtd": View(
@@ -98,12 +104,7 @@ VIEWS = {
             "AUPRO, PGD on the map": {"metric": "AUPRO", "attack": ["none", "map-pgd"]},
         },
     ),
-    "backbones": View(
-        files=_made_by("backbones"),
-        columns={"clean": _AUROC | _CLEAN, "adaptive PGD, 2/255": _AUROC | _at(2, "adaptive-pgd")},
-        split="dev",
-        by=("data", "detector", "recipe"),
-    ),
+    **{task: _choices(task) for task in ("backbones", "pretraining", "training-choices")},
     "robustness": View(
         files=_made_by("robustness"), columns=_BENCH_COLUMNS, by=("data", "detector", "recipe"), brief=True
     ),
@@ -169,6 +170,27 @@ def comparisons(file: str, claim: str, folder: Path) -> str:
         return not_measured("make bench")
     head = ["claim", "baseline", "ours", "unit", "times better"]
     return "\n\n".join([markdown(head, [_comparison(row) for row in rows]), _origin(results, folder / file)])
+
+
+def times_to_robustness(folder: Path) -> str:
+    """When each training reached the mark, the plot if it is drawn, or a line that says how to measure it."""
+    task = "time-to-robustness"
+    results = _read(folder / f"{task}.json")
+    if results is None:
+        return not_measured(f"python tools/evidence.py {task}")
+    body = []
+    for data, fact in results.details["courses"].items():
+        for title, curve in fact["curves"].items():
+            best, minutes = max((value for _, value in curve), default=None), fact["reached"][title]
+            cells = [f"{value:.3f}" if value is not None else BLANK for value in (fact["mark"], best)]
+            body.append([f"{data}, {title}", *cells, "not reached" if minutes is None else f"{minutes:.1f} min"])
+    parts = [markdown(["", "mark", "best", "mark reached after"], body)]
+    if results.benchmarks:
+        head = ["claim", "baseline", "ours", "unit", "times better"]
+        parts.append(markdown(head, [_comparison(row) for row in results.benchmarks]))
+    if (folder.parent / "docs" / "pictures" / f"{task}.svg").is_file():
+        parts.append(f"![Worst case against training time, published recipe and ours](pictures/{task}.svg)")
+    return "\n\n".join([*parts, _origin(results, folder / f"{task}.json")])
 
 
 def not_measured(command: str) -> str:

@@ -7,7 +7,15 @@ import matplotlib
 import numpy as np
 import pytest
 
-from robustad.visual import Curve, roc_curve_plot, score_histograms, security_curve, training_curves
+from robustad.visual import (
+    Course,
+    Curve,
+    roc_curve_plot,
+    score_histograms,
+    security_curve,
+    time_curves,
+    training_curves,
+)
 from robustad.visual.plots import _spread
 
 GENERATOR = np.random.default_rng(0)
@@ -16,6 +24,7 @@ CURVES = {
     "ensemble": Curve([0, 2 / 255, 8 / 255], [0.9, 0.8, 0.5], [0.8, 0.7, 0.4], [0.95, 0.9, 0.6]),
     "Square <2,000>": Curve([0, 8 / 255], [0.9, 0.8]),
 }
+COURSE = Course({"published": ([2, 20, 60], [0.1, 0.2, 0.3]), "ours": ([1, 4], [0.5, 0.77])}, 0.765)
 LOG = [{"step": i, "loss": 1 / (i + 1), "dev_AUROC": 0.5 + i / 50, "lr": 1e-3, "note": "x"} for i in range(20)]
 PLOTS = {
     "security": lambda **more: security_curve(CURVES, baseline=0.7, **more),
@@ -23,6 +32,7 @@ PLOTS = {
         NORMAL, ANOMALOUS, 1.0, attacked_normal=NORMAL + 1, attacked_anomalous=ANOMALOUS - 1, **more
     ),
     "roc": lambda **more: roc_curve_plot({"clean": ([0, 0.1, 1], [0, 0.8, 1])}, **more),
+    "time": lambda **more: time_curves({"elpv": COURSE, "mtd <2>": COURSE}, **more),
     "training": lambda **more: training_curves(LOG, **more),
 }
 
@@ -52,6 +62,15 @@ def test_no_global_state_is_changed():
     assert dict(matplotlib.rcParams) == before
     pyplot = matplotlib.sys.modules.get("matplotlib.pyplot")
     assert pyplot is None or not pyplot.get_fignums()
+
+
+def test_time_curves_have_a_panel_each_with_the_mark():
+    found = words(time_curves({"elpv": COURSE, "mtd <2>": COURSE}))
+    for word in ["elpv", "mtd <2>", "published", "ours", "mark 0.77", "minutes of training", "10"]:
+        assert word in found, word
+    for wrong in ({}, {"elpv": Course({"ours": ([], [])}, 0.5)}):
+        with pytest.raises(ValueError, match="at least one"):
+            time_curves(wrong)
 
 
 def test_security_curve_names_each_line_the_baseline_and_the_epsilons():

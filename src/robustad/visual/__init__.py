@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from robustad.visual.pictures import CAPTIONS, outline, overlay, png_bytes, strip
-from robustad.visual.plots import Curve, roc_curve_plot, score_histograms, security_curve, training_curves
+from robustad.visual.plots import (
+    Course,
+    Curve,
+    roc_curve_plot,
+    score_histograms,
+    security_curve,
+    time_curves,
+    training_curves,
+)
 
 __all__ = [
     "CAPTIONS",
+    "Course",
     "Curve",
     "outline",
     "overlay",
@@ -15,5 +24,6 @@ __all__ = [
     "score_histograms",
     "security_curve",
     "strip",
+    "time_curves",
     "training_curves",
 ]

@@ -186,6 +186,50 @@ def roc_curve_plot(curves: Mapping[str, tuple[Any, Any]], *, image_format: Image
     return to_bytes(figure, image_format)
 
 
+class Course(NamedTuple):
+    """What is drawn of one training task in a panel of `time_curves`.
+
+    Attributes:
+        curves: ``(minutes, values)`` by label, minutes ascending and above 0; the first is the baseline.
+        mark: Value to be reached, a dashed line.
+    """
+
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]
+    mark: float
+
+
+def time_curves(
+    courses: Mapping[str, Course], *, metric: str = "attacked image AUROC", image_format: ImageFormat = "svg"
+) -> bytes:
+    """A metric against training time on a logarithmic axis, one panel per data set.
+
+    Args:
+        courses: Panel by its title.
+        metric: Label of the vertical axis, which runs from 0 to 1.
+        image_format: ``svg`` or ``png``.
+
+    Returns:
+        The figure's bytes.
+
+    Raises:
+        ValueError: If there is no panel, or a curve has no point.
+    """
+    if not courses or not all(len(x) for course in courses.values() for x, _ in course.curves.values()):
+        raise ValueError("`courses` must hold at least one panel, and each of its curves at least one point")
+    figure = new_figure(4.4 * len(courses) + 0.6, 3.4)
+    for index, (title, course) in enumerate(courses.items()):
+        axes = add_axes(figure, 1, len(courses), index + 1, title=title, xlabel="minutes of training", ylabel=metric)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        for number, (name, (minutes, values)) in enumerate(course.curves.items()):
+            colour, marker = PALETTE[number % len(PALETTE)], MARKERS[number % len(MARKERS)]
+            axes.plot(minutes, values, label=name, linewidth=1.8, color=colour, marker=marker, markersize=5)
+        axes.axhline(course.mark, color=INK, linewidth=1.3, linestyle=(0, (5, 3)), label=f"mark {course.mark:.2f}")
+        axes.set_ylim(0, 1.02)
+        add_legend(axes, loc="upper left")
+    return to_bytes(figure, image_format)
+
+
 def training_curves(rows: Sequence[Mapping[str, Any]], *, x: str = "step", image_format: ImageFormat = "svg") -> bytes:
     """What a training log says, one panel per kind of quantity.
 

@@ -1,0 +1,308 @@
+"""Evidence about training that few cores can afford: pretraining, time to robustness, choices of the recipe.
+
+Trainings run one after the other with all cores, since wall time is what is held equal; evaluations side by side. All
+on the ``dev`` halves. `pretraining` starts from ``runs/evidence/pretrain``, and makes it first if nobody did:
+
+    robustad pretrain --run-dir runs/evidence/pretrain --max-time 6h     # in the background; --resume goes on
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from evidence_robustness import DATA, RECIPES
+from measuring import RUNS, Measured, measured, now, side_by_side, trained, write
+from torch import nn
+
+from robustad.detectors import save_checkpoint
+from robustad.evaluation import BASELINE, EXACT, BenchmarkRow, Row, Suite, select
+from robustad.training import Engine
+from robustad.workflows import fit as workflow
+from robustad.workflows._data import DataConfig, load_split
+from robustad.workflows._run import CONFIG_FILE, claimed
+from robustad.workflows.fit import FitConfig, fit_config
+from robustad.workflows.pretrain import PretrainConfig, pretrain, resume_pretrain_config
+
+EPSILON, IMAGES = 2 / 255, 300
+QUICK = Suite(attacks=("adaptive-pgd",), strong_steps=20, restarts=1)
+WORST = Suite(attacks=("ensemble",), steps=10, strong_steps=20, restarts=1, stop_early=True)
+ALL_DATA = {**DATA, "deeppcb": DataConfig(data="deeppcb")}
+PRETRAIN_HOURS = 4.0
+
+STARTS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "pretrained": {"model": {"weights": ""}},
+    "pretrained, half the learning rate": {"model": {"weights": ""}, "training": {"learning_rate": 5e-4}},
+}
+"""What differs from the recipe ``default``; the weights are filled in."""
+
+_FRESH = {"replays": 1}
+CHOICES: dict[str, dict[str, Any]] = {
+    "the recipe": {},
+    "no attack": {"training": {**_FRESH, "epsilon": 0.0}},
+    "one attack step from a random start": {"training": {**_FRESH, "attack_steps": 1}},
+    "two attack steps from a random start": {"training": {**_FRESH, "attack_steps": 2}},
+    "three attack steps from a random start": {"training": {**_FRESH, "attack_steps": 3}},
+    "attacks reused over 2 updates": {"training": {"replays": 2}},
+    "attacks reused over 8 updates": {"training": {"replays": 8}},
+    "no epsilon warm-up": {"training": {"epsilon_warmup": 0.0}},
+    "epsilon warm-up over half of the training": {"training": {"epsilon_warmup": 0.5}},
+    "no weight average": {"training": {"average_decay": 0.0}},
+    "slower weight average": {"training": {"average_decay": 0.999}},
+    "all anomalies weigh the same": {"training": {"balance": "images"}},
+    "published loss and attack, 2 steps": {"method": "published", "training": {**_FRESH, "attack_steps": 2}},
+    "anomalies at least twice as strong": {"pseudo": {"min_change": 24 / 255}},
+    "up to three anomalies per image": {"pseudo": {"max_regions": 3}},
+    "batches of 8": {"training": {"batch_size": 8}},
+    "batches of 32": {"training": {"batch_size": 32}},
+    "96 pixels": {"model": {"image_size": 96}},
+    "160 pixels": {"model": {"image_size": 160}},
+    "twice the training radius": {"training": {"epsilon": 4 / 255}},
+    "float32": {"training": {"precision": "float32"}},
+}
+"""What differs from the recipe of the data set: what the training engine has as an option, one by one."""
+
+
+def changed(config: FitConfig, changes: Mapping[str, Any]) -> FitConfig:
+    """A config with some options of its parts replaced."""
+    parts = {
+        name: dataclasses.replace(getattr(config, name), **new) if isinstance(new, Mapping) else new
+        for name, new in changes.items()
+    }
+    return dataclasses.replace(config, **parts)
+
+
+def configured(data: DataConfig, recipe: str, *, seed: int, minutes: float, changes: Mapping[str, Any]) -> FitConfig:
+    """A recipe for some time on some data, with some options replaced."""
+    config = changed(fit_config(recipe), {"training": {"seed": seed, "max_time": 60 * minutes, "max_epochs": None}})
+    return changed(dataclasses.replace(config, data=data), changes)
+
+
+def start_weights(hours: float = PRETRAIN_HOURS, config: PretrainConfig | None = None) -> Path:
+    """Weights of `robustad pretrain`; what was begun goes on, what is finished is used."""
+    run = RUNS / "pretrain"
+    weights = run / "weights.safetensors"
+    if not weights.exists():
+        resume = (run / "resume.pt").exists()
+        base = config or PretrainConfig()
+        timed = dataclasses.replace(base, training=dataclasses.replace(base.training, max_time=3600 * hours))
+        pretrain(resume_pretrain_config(run) if resume else timed, run, resume=resume)
+    return weights
+
+
+def pretraining(minutes: float = 3, seeds: Sequence[int] = (0, 1, 2), images: int = IMAGES) -> None:
+    """Recipe ``default`` from random and from pretrained weights at equal wall time, three data sets, three seeds."""
+    started, weights = now(), str(start_weights())
+    jobs: dict[str, Callable[[], Measured]] = {}
+    for data in ALL_DATA.values():
+        for title, changes in STARTS.items():
+            model = {"model": {"weights": weights}} if "model" in changes else {}
+            for seed in seeds:
+                config = configured(data, "default", seed=seed, minutes=minutes, changes={**changes, **model})
+                name = f"start-{_plain(title)}-{_plain(data.label)}-{seed}-{minutes:g}"
+                options = {"seed": seed, "part": "dev", "epsilons": (EPSILON,), "suite": QUICK, "health": False}
+                jobs[name] = partial(measured, trained(config, name), data, recipe=title, images=images, **options)
+    _write("pretraining", side_by_side(jobs), started)
+
+
+def training_choices(minutes: float = 3, choices: Sequence[str] = tuple(CHOICES), images: int = IMAGES) -> None:
+    """Options of the training one by one at equal wall time, one seed, on `elpv` and `mtd`."""
+    started, jobs = now(), dict[str, Callable[[], Measured]]()
+    for key, data in DATA.items():
+        for title in choices:
+            config = configured(data, RECIPES[key], seed=0, minutes=minutes, changes=CHOICES[title])
+            name = f"choice-{_plain(title)}-{key}-{minutes:g}"
+            options = {"seed": 0, "part": "dev", "epsilons": (EPSILON,), "suite": QUICK, "health": False}
+            jobs[name] = partial(measured, trained(config, name), data, recipe=title, images=images, **options)
+    _write("training-choices", side_by_side(jobs), started)
+
+
+class Course(NamedTuple):
+    """One training that is watched.
+
+    Attributes:
+        recipe: Its recipe; empty = the one that suits the data set.
+        share: Of the whole time that it is given: learning rates end with the time they were given.
+    """
+
+    recipe: str
+    share: float
+
+
+LITERAL = "published recipe"
+COURSES = {LITERAL: Course("published", 1.0), "ours": Course("", 1.0), "ours, in a tenth of the time": Course("", 0.1)}
+LOOKS = 32
+_POINTS = tuple(2**power for power in range(LOOKS.bit_length()))  # of that many: early ones are near each other
+MARGIN = 0.03
+
+
+class Kept(NamedTuple):
+    """A detector in the middle of its training."""
+
+    minutes: float
+    checkpoint: Path
+
+
+class Keeper:
+    """In the place of an early look: keeps the detector, and how many seconds it was trained for."""
+
+    def __init__(self, engine: Engine, folder: Path) -> None:
+        self.engine, self.folder, self.began = engine, folder, time.monotonic()
+        kept, step = kept_in(folder), engine.state.step
+        self.before = 60 * kept[-1].minutes / _step(kept[-1].checkpoint) * step if kept else 0.0
+        self.due = [point for point in _POINTS if not step or point > LOOKS * step / (engine.state.total or step)]
+
+    def __call__(self, detector: nn.Module) -> dict[str, float]:
+        """Nothing for the log but the time."""
+        state, seconds = self.engine.state, self.before + time.monotonic() - self.began
+        reached = LOOKS * state.step / (state.total or 1) if state.step else 0
+        if self.due and reached >= self.due[0]:
+            info = {"seconds": seconds, "steps": state.step}
+            save_checkpoint(self.folder / f"{state.step:07}", detector, info=info)  # type: ignore[arg-type]
+            self.due = [point for point in self.due if point > reached]
+        return {"seconds": seconds}
+
+
+def kept_in(folder: Path) -> list[Kept]:
+    """What a `Keeper` kept, in order."""
+    found = sorted(folder.glob("*/config.json"))
+    infos = [json.loads(path.read_text(encoding="utf-8"))["info"] for path in found]
+    return [Kept(info["seconds"] / 60, path.parent) for info, path in zip(infos, found, strict=True)]
+
+
+def _generator(config: FitConfig) -> Any:
+    return config.make_generator(config.data.data, config.data.category)
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name)
+
+
+def watched(config: FitConfig, name: str) -> list[Kept]:
+    """Detectors at times of one training; an interrupted training goes on, a finished one is used."""
+    run = RUNS / name
+    folder, done = run / "kept", run / "done"
+    if not done.exists():
+        print(f"training {name}", file=sys.stderr)
+        resume = (run / "resume.pt").exists() and (run / CONFIG_FILE).exists()
+        train, generator = load_split(config.data, seed=config.training.seed).train, _generator(config)
+        with claimed(run, config, resume=resume or (run / CONFIG_FILE).exists()):
+            engine = workflow._engine(config, train, [], generator, run, resume=resume)
+        engine.look = Keeper(engine, folder)
+        engine.run()
+        done.touch()
+    return kept_in(folder)
+
+
+def _course(data: DataConfig, key: str, course: Course, minutes: float, changes: Mapping[str, Any]) -> FitConfig:
+    """The config of a course; a recipe whose steps take minutes gets a number of them, found by timing two."""
+    recipe = course.recipe or RECIPES[key]
+    config = configured(data, recipe, seed=0, minutes=minutes * course.share, changes=changes)
+    config = changed(config, {"training": {"look_every": 1 / LOOKS}})
+    if course.recipe != "published":
+        return config
+    return changed(config, {"training": {"max_time": None, "max_steps": _steps_within(config, key, 60 * minutes)}})
+
+
+def _steps_within(config: FitConfig, key: str, seconds: float) -> int:
+    """How many steps fit into a time: a slow recipe would spend most of it on finding that out."""
+    run, note = RUNS / f"timing-{key}", RUNS / f"timing-{key}.json"
+    if not note.exists():
+        short = changed(config, {"training": {"max_time": None, "max_steps": 2, "look_every": 0.0}})
+        train = load_split(config.data, seed=0).train
+        engine = workflow._engine(short, train, [], _generator(short), run, resume=False)
+        note.write_text(json.dumps(engine.run().seconds / 2), encoding="utf-8")
+    return max(1, int(seconds / float(json.loads(note.read_text(encoding="utf-8")))))
+
+
+def time_to_robustness(
+    minutes: float = 60, images: int = 100, literal_changes: Mapping[str, Any] | None = None, suite: Suite = WORST
+) -> None:
+    """Worst case of the ensemble at 2/255 against training time, of the published recipe and ours.
+
+    The published recipe is run as ``--recipe published``, which merges passes, and hence is faster than the released
+    code: a baseline that is too good. The weights of a training on its way have learning rates that have not yet
+    fallen: ours is therefore also given a tenth of the time in all.
+    """
+    started, jobs = now(), dict[str, Callable[[], Measured]]()
+    times: dict[str, tuple[str, str, float]] = {}
+    for key, data in DATA.items():
+        for title, course in COURSES.items():
+            changes = (literal_changes or {}) if title == LITERAL else {}
+            config = _course(data, key, course, minutes, changes)
+            for kept in watched(config, f"course-{_plain(title)}-{key}-{minutes:g}"):
+                recipe = f"{title}, after {kept.minutes:.2f} min"
+                options = {"seed": 0, "part": "dev", "epsilons": (EPSILON,), "suite": suite, "health": False}
+                job = f"{key}, {recipe}"
+                jobs[job] = partial(measured, kept.checkpoint, data, recipe=recipe, images=images, **options)
+                times[job] = (data.label, title, kept.minutes)
+    found = side_by_side(jobs)
+    facts = {data.label: _facts(data.label, found, times) for data in DATA.values()}
+    comparisons = [row for label, fact in facts.items() for row in _comparison(label, fact)]
+    _write("time-to-robustness", found, started, more={"courses": facts}, benchmarks=comparisons)
+
+
+def _facts(label: str, found: Mapping[str, Measured], times: Mapping[str, tuple[str, str, float]]) -> dict[str, Any]:
+    """Curves of one data set, the mark, and when each curve reaches it; null = not within its time."""
+    curves: dict[str, list[list[float]]] = {title: [] for title in COURSES}
+    brightness = 0.0
+    for job, (data, title, minutes) in times.items():
+        if data != label:
+            continue
+        rows = select(found[job].rows, metric="image_AUROC", epsilon=EPSILON)
+        baseline = select(rows, detector=BASELINE, attack=EXACT)[0].number or 0.0
+        brightness = max(brightness, baseline)
+        curves[title].append([minutes, _worst(rows)])
+    mark = max([value for _, value in curves[LITERAL]] + [brightness + MARGIN])
+    reached = {
+        title: next((minutes for minutes, value in curve if value >= mark), None) for title, curve in curves.items()
+    }
+    return {"curves": curves, "brightness": brightness, "mark": mark, "reached": reached}
+
+
+def _worst(rows: Sequence[Row]) -> float:
+    own = [row for row in rows if row.detector != BASELINE and row.attack == "ensemble"]
+    return own[0].number or 0.0
+
+
+def _comparison(label: str, fact: Mapping[str, Any]) -> list[BenchmarkRow]:
+    """Times better; nothing where one side never reaches the mark."""
+    ours = [minutes for title, minutes in fact["reached"].items() if title != LITERAL and minutes is not None]
+    literal = fact["reached"][LITERAL]
+    if literal is None or not ours:
+        return []
+    best = min(ours)
+    claim = f"time to robustness: {label}, published recipe against ours"
+    return [BenchmarkRow(claim=claim, baseline=literal, ours=best, unit="minutes", ratio=literal / best)]
+
+
+def _plain(text: str) -> str:
+    return "-".join(text.replace(":", " ").replace(",", " ").split())
+
+
+def _write(
+    name: str,
+    found: Mapping[str, Measured],
+    started: Any,
+    *,
+    more: Mapping[str, Any] | None = None,
+    benchmarks: Sequence[BenchmarkRow] = (),
+) -> None:
+    rows = list(dict.fromkeys(row for job in found.values() for row in job.rows))
+    details = {**{job: measured.details for job, measured in found.items()}, **(more or {})}
+    command = f"python tools/evidence.py {name}"
+    write(name, rows, command=command, started=started, details=details, benchmarks=benchmarks)
+
+
+TASKS: dict[str, Callable[[], None]] = {
+    "pretraining": pretraining,
+    "training-choices": training_choices,
+    "time-to-robustness": time_to_robustness,
+}

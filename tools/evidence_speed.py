@@ -58,7 +58,7 @@ CHOICES: dict[str, dict[str, Any]] = {
     "slower weight average": {"training": {"average_decay": 0.999}},
     "all anomalies weigh the same": {"training": {"balance": "images"}},
     "published loss and attack, 2 steps": {"method": "published", "training": {**_FRESH, "attack_steps": 2}},
-    "anomalies at least twice as strong": {"pseudo": {"min_change": 24 / 255}},
+    "anomalies of 36 grey levels at least": {"pseudo": {"min_change": 36 / 255}},
     "up to three anomalies per image": {"pseudo": {"max_regions": 3}},
     "batches of 8": {"training": {"batch_size": 8}},
     "batches of 32": {"training": {"batch_size": 32}},

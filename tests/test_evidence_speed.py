@@ -1,0 +1,105 @@
+"""The evidence about training time: what is varied, what is kept of a training, and when a mark counts as reached."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from robustad.detectors import Brightness, load_checkpoint
+from robustad.detectors.base import DetectorConfig
+from robustad.evaluation import Results, Row
+from robustad.workflows.fit import fit_config
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+SPEED = importlib.import_module("evidence_speed")
+TABLES = importlib.import_module("result_tables")
+PICTURES = importlib.import_module("make_pictures")
+sys.path.remove(str(ROOT / "tools"))
+MEASURED = importlib.import_module("measuring").Measured
+
+
+@pytest.mark.parametrize("recipe", ["default", "texture"])
+def test_each_choice_is_another_training(recipe):
+    made = [SPEED.changed(fit_config(recipe), changes) for changes in SPEED.CHOICES.values()]
+    plain = [config.to_dict() for config in made]
+    same = {title for title, config in zip(SPEED.CHOICES, plain, strict=True) if config == plain[0]}
+    already = {"default": set(), "texture": {"all anomalies weigh the same"}}
+    assert same == {"the recipe"} | already[recipe]
+
+
+def fake_engine(step=0, total=64):
+    return types.SimpleNamespace(state=types.SimpleNamespace(step=step, total=total))
+
+
+def test_a_keeper_keeps_early_times_densely_and_goes_on_after_an_interruption(tmp_path):
+    detector, engine = Brightness(DetectorConfig(image_size=8)), fake_engine()
+    keeper = SPEED.Keeper(engine, tmp_path)
+    for engine.state.step in range(0, 40, 2):  # looks come at every 32nd of the steps
+        keeper(detector)
+    assert [int(kept.checkpoint.name) for kept in SPEED.kept_in(tmp_path)] == [2, 4, 8, 16, 32]
+    later = SPEED.Keeper(fake_engine(step=36), tmp_path)
+    assert later.due == [32]
+    assert later.before == pytest.approx(SPEED.kept_in(tmp_path)[-1].minutes * 60 * 36 / 32)
+    later.engine.state.step = 64
+    later(detector)
+    last = SPEED.kept_in(tmp_path)[-1]
+    assert load_checkpoint(last.checkpoint).info["steps"] == 64
+    times = [kept.minutes for kept in SPEED.kept_in(tmp_path)]
+    assert times == sorted(times)
+
+
+def found(courses, brightness=0.70):
+    """Jobs as `time_to_robustness` has them, from curves of (minutes, value)."""
+    jobs, times = {}, {}
+    common = {"data": "made", "norm": "linf", "epsilon": SPEED.EPSILON, "targets": "both", "metric": "image_AUROC"}
+    for title, curve in courses.items():
+        for minutes, value in curve:
+            job, seed = f"{title} {minutes}", {"split": "dev", "seed": 0}
+            own = Row(detector="patchguard", recipe=job, attack="ensemble", value=value, **common, **seed)
+            base = Row(detector="brightness", recipe="none", attack="exact", value=brightness, **common, **seed)
+            jobs[job] = MEASURED([own, base], {})
+            times[job] = ("made", title, minutes)
+    return jobs, times
+
+
+def facts(literal, ours):
+    tenth = "ours, in a tenth of the time"
+    return SPEED._facts("made", *found({SPEED.LITERAL: literal, "ours": ours, tenth: [(6.0, 0.1)]}))
+
+
+def test_the_mark_is_the_best_of_the_published_recipe_or_clearly_above_brightness():
+    weak = facts([(30.0, 0.2), (60.0, 0.3)], [(2.0, 0.5), (8.0, 0.74), (60.0, 0.8)])
+    assert weak["mark"] == pytest.approx(0.73)
+    assert weak["reached"]["ours"] == 8.0 and weak["reached"][SPEED.LITERAL] is None
+    assert SPEED._comparison("made", weak) == [], "no ratio to what is not reached"
+    strong = facts([(30.0, 0.2), (60.0, 0.76)], [(2.0, 0.5), (8.0, 0.75), (12.0, 0.8)])
+    assert strong["mark"] == pytest.approx(0.76) and strong["reached"]["ours"] == 12.0
+    assert SPEED._comparison("made", strong)[0].ratio == pytest.approx(5)
+
+
+def test_the_table_says_not_reached_and_the_plot_is_drawn(tmp_path):
+    weak = facts([(30.0, 0.2), (60.0, 0.3)], [(2.0, 0.5), (8.0, 0.74)])
+    path = tmp_path / "results" / "time-to-robustness.json"
+    assert "Not measured yet" in TABLES.times_to_robustness(path.parent)
+    Results(
+        name=path.stem,
+        command="python",
+        commit="c",
+        machine="m",
+        started="2026-01-01T00:00:00+00:00",
+        wall_seconds=1.0,
+        details={"courses": {"made": weak}},
+    ).write(path)
+    table = TABLES.times_to_robustness(path.parent)
+    assert f"| made, {SPEED.LITERAL} | 0.730 | 0.300 | not reached |" in table
+    assert "| made, ours | 0.730 | 0.740 | 8.0 min |" in table and "![" not in table
+    pictures = tmp_path / "docs" / "pictures"
+    pictures.mkdir(parents=True)
+    PICTURES.draw_times(path, pictures)
+    assert (pictures / "time-to-robustness.svg").read_bytes().startswith(b"<?xml")
+    assert "(pictures/time-to-robustness.svg)" in TABLES.times_to_robustness(path.parent)

@@ -224,9 +224,18 @@ def time_curves(
         for number, (name, (minutes, values)) in enumerate(course.curves.items()):
             colour, marker = PALETTE[number % len(PALETTE)], MARKERS[number % len(MARKERS)]
             axes.plot(minutes, values, label=name, linewidth=1.8, color=colour, marker=marker, markersize=5)
-        axes.axhline(course.mark, color=INK, linewidth=1.3, linestyle=(0, (5, 3)), label=f"mark {course.mark:.2f}")
+        axes.axhline(course.mark, color=INK, linewidth=1.3, linestyle=(0, (5, 3)))
+        axes.text(0.01, course.mark + 0.02, f"mark {course.mark:.2f}", transform=axes.get_yaxis_transform(), color=INK)
         axes.set_ylim(0, 1.02)
-        add_legend(axes, loc="upper left")
+    lines = {line.get_label(): line for axes in figure.axes for line in axes.lines if line.get_marker() != "None"}
+    figure.legend(
+        handles=list(lines.values()),
+        loc="outside upper right",
+        ncols=len(lines),
+        frameon=False,
+        fontsize=9,
+        labelcolor=INK,
+    )
     return to_bytes(figure, image_format)
 
 

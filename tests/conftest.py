@@ -1,3 +1,6 @@
+import weakref
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 import torch
@@ -22,6 +25,29 @@ def checkpoints(tmp_path_factory):
         # the score is minus the mean brightness: anomalous = darker than 128
         "brightness": save_checkpoint(base / "brightness", brightness, calibration=calibration),
     }
+
+
+@pytest.fixture
+def kept_for_backward():
+    """A block that gives what autograd keeps: a set of entries with a ``tensor``, those still alive at the time."""
+
+    class Entry:
+        def __init__(self, tensor):
+            self.tensor = tensor
+
+    @contextmanager
+    def block():
+        alive = weakref.WeakSet()
+
+        def pack(tensor):
+            entry = Entry(tensor)
+            alive.add(entry)
+            return entry
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda entry: entry.tensor):
+            yield alive
+
+    return block
 
 
 @pytest.fixture

@@ -157,6 +157,18 @@ def test_discriminator_equals_its_equations():
     torch.testing.assert_close(model(features), (hidden @ model.head.weight.T + model.head.bias)[..., 0])
 
 
+def test_the_discriminator_attends_as_the_module_that_holds_its_weights():
+    """Dropout on attention included: equal seeds, equal numbers."""
+    layer = AttentionDiscriminator(8, 5, num_heads=2, hidden_dim=6, dropout=0.4).double().train().layers[0]
+    tokens = torch.randn(3, 5, 8, dtype=torch.float64)
+    found = []
+    for attended in (layer._attended, lambda x: layer.attn(x, x, x, need_weights=False)[0]):
+        torch.manual_seed(7)
+        found.append(attended(tokens))
+    torch.testing.assert_close(*found)
+    assert not torch.equal(found[0], layer.eval()._attended(tokens))
+
+
 def test_config_from_plain_values():
     config = PatchGuardConfig(feature_layers=(1, 2), top_k=3)
     assert PatchGuardConfig.from_dict(config.to_dict()) == config

@@ -1,6 +1,7 @@
 """Networks under the detectors: timm ViTs with their features and attention, and the embedded EfficientNet-Lite0."""
 
 from robustad.backbones.build import BACKBONES, SmallViT, build_vit, read_tensors
+from robustad.backbones.cpu import fast_on_cpu
 from robustad.backbones.embedded import EmbeddedNet, FoldedTrunk, embedded_weights_path, folded_stages, load_embedded
 from robustad.backbones.reference import ReferenceStem
 from robustad.backbones.start import DISCRIMINATOR, part_of, save_start, start_facts
@@ -17,6 +18,7 @@ __all__ = [
     "ViTFeatures",
     "build_vit",
     "embedded_weights_path",
+    "fast_on_cpu",
     "folded_stages",
     "load_embedded",
     "part_of",

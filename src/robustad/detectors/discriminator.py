@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 class AttentionLayer(nn.Module):
@@ -27,9 +28,19 @@ class AttentionLayer(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Map tokens ``(N, P, C)`` to tokens of the same shape."""
-        attended = self.attn(tokens, tokens, tokens, need_weights=False)[0]
-        hidden: Tensor = self.norm(tokens + self.dropout(attended))
+        hidden: Tensor = self.norm(tokens + self.dropout(self._attended(tokens)))
         result: Tensor = hidden + self.dropout(self.mlp(hidden))
+        return result
+
+    def _attended(self, tokens: Tensor) -> Tensor:
+        """What ``self.attn`` gives; it holds the weights only, since its own forward hides the attention from modes."""
+        attn, (count, patches, _) = self.attn, tokens.shape
+        projected = F.linear(tokens, attn.in_proj_weight, attn.in_proj_bias)
+        heads = projected.reshape(count, patches, 3, attn.num_heads, -1)  # (N, P, 3C) -> (N, P, 3, heads, d)
+        queries, keys, values = heads.permute(2, 0, 3, 1, 4).unbind(0)  # each (N, heads, P, d)
+        rate = attn.dropout if self.training else 0.0
+        attended = F.scaled_dot_product_attention(queries, keys, values, dropout_p=rate)
+        result: Tensor = attn.out_proj(attended.transpose(1, 2).flatten(2))  # (N, heads, P, d) -> (N, P, C)
         return result
 
 

@@ -23,6 +23,7 @@ from robustad.backbones import (
     ReferenceStem,
     ViTFeatureExtractor,
     build_vit,
+    fast_on_cpu,
     part_of,
     read_tensors,
     start_facts,
@@ -178,8 +179,9 @@ class PatchGuard(AnomalyDetector):
 
     def patch_output(self, images: Tensor, *, with_attention: bool = False) -> PatchOutput:
         """Patch logits, and queries and keys if asked for, of images ``(N, 3, S, S)`` in [0, 1]."""
-        features = self.features(self.normalise(images), with_attention=with_attention)
-        return PatchOutput(self.discriminator(features.tokens), features.projections)
+        with fast_on_cpu(images):
+            features = self.features(self.normalise(images), with_attention=with_attention)
+            return PatchOutput(self.discriminator(features.tokens), features.projections)
 
     def patch_logits(self, images: Tensor) -> Tensor:
         """Patch logits ``(N, P)``, row-major, higher = more anomalous."""

@@ -7,12 +7,14 @@ import math
 import pytest
 import torch
 
+from robustad.training import losses
 from robustad.training.losses import (
     PUBLISHED_COEFFICIENTS,
     attention_loss,
     attention_maps,
     balanced_patch_loss,
     published_attention_loss,
+    published_attention_losses,
     published_patch_loss,
 )
 
@@ -92,7 +94,9 @@ def test_maps_are_softmax_over_all_tokens_before_dropping():
 
 @pytest.mark.parametrize("prefix", [0, 1, 5])
 @pytest.mark.parametrize("sharpness", [1.0, 8.0])
-def test_the_identity_equals_the_maps_and_their_gradients(prefix, sharpness):
+@pytest.mark.parametrize("piece", [1, losses._PIECE])
+def test_the_identity_equals_the_maps_and_their_gradients(prefix, sharpness, piece, monkeypatch):
+    monkeypatch.setattr(losses, "_PIECE", piece)  # image by image, and all at once
     made = [(sharpness * q, k) for q, k in projections(prefix + 9)]
     for pair in made:
         for tensor in pair:
@@ -108,6 +112,45 @@ def test_the_identity_equals_the_maps_and_their_gradients(prefix, sharpness):
     assert ours.item() == pytest.approx(theirs.item(), rel=1e-10)
     for a, b in zip(torch.autograd.grad(ours, flat), torch.autograd.grad(theirs, flat), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.parametrize("piece", [1, losses._PIECE])
+def test_the_published_pull_in_pieces_equals_that_of_whole_maps(piece, monkeypatch):
+    monkeypatch.setattr(losses, "_PIECE", piece)
+    made = [(20 * q, k) for q, k in projections(7)]  # peaked: the 1e-8 inside of the logarithm counts
+    flat = [tensor.requires_grad_(True) for pair in made for tensor in pair]
+    weights, coefficients = torch.tensor([0.3, 2.0], dtype=torch.float64), (0.3, 0.7)
+    ours = published_attention_losses(made, 6, coefficients)
+    maps = attention_maps(made, num_dropped=1)
+    theirs = torch.stack([published_attention_loss([m[n] for m in maps], 6, coefficients) for n in range(2)])
+    torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=0)
+    exact = attention_loss(made, num_prefix_tokens=1, coefficients=coefficients)
+    assert abs(ours.mean().item() - exact.item()) > 1e-6
+    found = (torch.autograd.grad((x * weights).sum(), flat) for x in (ours, theirs))
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize("pull", ["identity", "published"])
+def test_nothing_as_large_as_a_map_is_kept(pull, kept_for_backward):
+    tokens = 60
+    made = [tuple(tensor.requires_grad_(True) for tensor in pair) for pair in projections(tokens, 1)]
+    with kept_for_backward() as kept:
+        if pull == "identity":
+            loss = attention_loss(made, num_prefix_tokens=1, coefficients=(1.0,))
+        else:
+            loss = published_attention_losses(made, tokens - 1, (1.0,)).sum()
+        assert loss.requires_grad
+        assert max(entry.tensor.numel() for entry in kept) <= made[0][0].numel() < 2 * 3 * tokens**2 / 10
+
+
+def test_values_alone_need_no_gradient():
+    made = projections(9)
+    with torch.no_grad():
+        alone = attention_loss(made, num_prefix_tokens=0, coefficients=(0.3, 0.7))
+    assert not alone.requires_grad
+    flat = [tuple(tensor.requires_grad_(True) for tensor in pair) for pair in made]
+    torch.testing.assert_close(attention_loss(flat, num_prefix_tokens=0, coefficients=(0.3, 0.7)).detach(), alone)
 
 
 def test_uniform_attention_has_no_loss_and_peaked_attention_has():
@@ -126,11 +169,13 @@ def test_published_form_by_hand():
     assert published_attention_loss([attention, attention], 2).item() == pytest.approx(wanted, rel=1e-12)
 
 
-def test_bfloat16_projections_are_summed_in_float32():
+@pytest.mark.parametrize("autocast", [False, True])
+def test_bfloat16_projections_are_summed_in_float32(autocast):
     exact = [(q.float(), k.float()) for q, k in projections(60, 1)]
     half = [(q.bfloat16(), k.bfloat16()) for q, k in exact]
     wanted = attention_loss([(q.float(), k.float()) for q, k in half], num_prefix_tokens=0, coefficients=(1.0,))
-    loss = attention_loss(half, num_prefix_tokens=0, coefficients=(1.0,))
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        loss = attention_loss(half, num_prefix_tokens=0, coefficients=(1.0,))
     assert loss.dtype == torch.float32
     torch.testing.assert_close(loss, wanted)
 

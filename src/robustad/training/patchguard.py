@@ -26,9 +26,8 @@ from robustad.training.generators import Generator
 from robustad.training.losses import (
     PUBLISHED_COEFFICIENTS,
     attention_loss,
-    attention_maps,
     balanced_patch_loss,
-    published_attention_loss,
+    published_attention_losses,
     published_patch_loss,
 )
 from robustad.training.schedules import epsilon_at
@@ -108,17 +107,14 @@ class PublishedMethod(PatchGuardMethod):
         count = len(images) // 2
         output = network.patch_output(everything, with_attention=bool(self.network.features.attention_layers))
         logits = output.logits.to(torch.promote_types(output.logits.dtype, torch.float32))
-        maps = [m.to(logits.dtype) for m in attention_maps(output.projections, num_dropped=1)]
+        pulls = published_attention_losses(output.projections, self.network.num_patches) if output.projections else None
         order = [0, 1] if attacked is None else [0, 2, 1, 3]
         values = []
         for group in order:
             part = slice(group * count, (group + 1) * count)
             value = published_patch_loss(logits[part], targets[(group % 2) * count : (group % 2 + 1) * count])
-            if maps:
-                regulariser = published_attention_loss(
-                    [m[part] for m in maps], self.network.num_patches, PUBLISHED_COEFFICIENTS
-                )
-                value = value + regulariser
+            if pulls is not None:
+                value = value + pulls[part].mean()
             values.append(value)
         names = ("normal", "pseudo") if attacked is None else ("normal", "attacked", "pseudo", "attacked_pseudo")
         parts = {f"loss_{name}": value.detach() for name, value in zip(names, values, strict=True)}

@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # two cores, two workers: one thread each, or they wait for each other
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: demo test test-all test-anomalib check crosscheck bench format clean
+.PHONY: demo test test-all test-anomalib check crosscheck bench bench-full format clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed-demo
@@ -36,6 +36,10 @@ crosscheck: $(CROSS)/installed
 
 bench: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks
+
+# published sizes, hours; goes on where it was interrupted
+bench-full: $(VENV)/installed-dev
+	$(BIN)/python -m benchmarks --full
 
 format: $(VENV)/installed-dev
 	$(BIN)/ruff format .

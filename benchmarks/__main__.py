@@ -1,12 +1,15 @@
-"""Measure the claims about speed and print them: ``python -m benchmarks [--full] [CLAIM...]`` (= ``make bench``)."""
+"""Measure the claims about speed and print them: ``python -m benchmarks [--full] [CLAIM...]`` (= ``make bench``).
+
+Exits with 1, after the results were written, if a ratio is below what ``benchmarks/claims.toml`` says.
+"""
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import shlex
 import sys
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,51 +17,88 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import cobra_step, pixel_metrics, pseudo_anomalies, training_step
+from benchmarks import claims, cobra_step, pixel_metrics, pseudo_anomalies, roofline, training_step
 from robustad._checks import check_choice
 from robustad._memory import keep_freed_memory
-from robustad.evaluation import BenchmarkRow, Results
+from robustad.evaluation import BenchmarkRow, Results, machine_description
 
 CLAIMS: dict[str, Callable[..., list[BenchmarkRow]]] = {
+    "roofline": roofline.measure,
     "pseudo-anomalies": pseudo_anomalies.measure,
     "train-step": training_step.measure,
     "cobra-step": cobra_step.measure,
     "pixel-metrics": pixel_metrics.measure,
 }
-OUT = Path("results/bench.json")
+ROOT = Path(__file__).parents[1]
+OUT = {True: Path("results/bench.json"), False: Path("results/bench-full.json")}
+"""Where all claims go, by whether they are measured quickly."""
+KEPT = Path("runs/bench-full")
+"""Finished claims of a full run, in a folder for each state of the code and the machine."""
 
 
 def main() -> None:
     """Run the named benchmarks, all by default."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("claims", nargs="*", metavar="CLAIM", help=f"any of {', '.join(CLAIMS)}; default: all")
-    parser.add_argument("--full", action="store_true", help="published sizes and more rounds: half an hour and more")
-    parser.add_argument("--out", type=Path, default=None, help=f"JSON file; default: {OUT} if all claims are measured")
+    parser.add_argument("--full", action="store_true", help="published sizes, hours; goes on where it was interrupted")
+    parser.add_argument("--out", type=Path, help=f"JSON file; default: {OUT[True]} or {OUT[False]} for all claims")
     given = parser.parse_args()
-    started = datetime.now(UTC)
+    started, quick = datetime.now(UTC), not given.full
     torch.set_num_threads(1)
     keep_freed_memory()
     chosen = [check_choice("claim", claim, CLAIMS) for claim in given.claims] or list(CLAIMS)
-    rows: list[BenchmarkRow] = []
-    for claim in chosen:
-        print(f"measuring {claim}", file=sys.stderr)
-        rows += CLAIMS[claim](quick=not given.full)
-    show(rows)
-    out = given.out or (OUT if len(chosen) == len(CLAIMS) else None)
+    everything = set(chosen) == set(CLAIMS)
+    found = {claim: measured(claim, quick=quick) for claim in chosen}
+    rows = [row for results in found.values() for row in results.benchmarks]
+    least = claims.claimed(quick=quick)
+    show(rows, least)
+    out = given.out or (OUT[quick] if everything else None)
     if out is not None:
         command = shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
-        details = {"threads": 1, "full": given.full}
-        results = Results.of_run(out.stem, [], command=command, started=started, details=details)
-        replace(results, benchmarks=tuple(rows)).write(out)
-        print(f"wrote {out}; python tools/make_tables.py puts it into the documents", file=sys.stderr)
+        details = {
+            "threads": 1,
+            "full": given.full,
+            "seconds": {claim: results.wall_seconds for claim, results in found.items()},
+        }
+        Results.of_run(out.stem, [], command=command, started=started, details=details, benchmarks=rows).write(out)
+        print(f"wrote {out}; now: python tools/make_tables.py and python tools/speed_picture.py", file=sys.stderr)
+    failed = claims.failures(rows, least, everything=everything)
+    sys.exit("\n".join(failed) if failed else 0)
 
 
-def show(rows: Iterable[BenchmarkRow]) -> None:
+def measured(claim: str, *, quick: bool) -> Results:
+    """The rows of one claim; those of a full run are kept, and not measured twice."""
+    path = KEPT / state() / f"{claim}.json"
+    if not quick and path.is_file():
+        print(f"{claim} was measured before: {path}", file=sys.stderr)
+        return Results.read(path)
+    print(f"measuring {claim}", file=sys.stderr)
+    started = datetime.now(UTC)
+    rows = CLAIMS[claim](quick=quick)
+    results = Results.of_run(claim, [], command=f"python -m benchmarks {claim}", started=started, benchmarks=rows)
+    if not quick:
+        results.write(path)
+    return results
+
+
+def state() -> str:
+    """A name for what a measurement depends on: all code of the package and of the benchmarks, and the machine."""
+    digest = hashlib.sha256(machine_description().encode())
+    for path in sorted([*ROOT.glob("src/**/*.py"), *ROOT.glob("benchmarks/*.py")]):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def show(rows: Iterable[BenchmarkRow], least: Mapping[str, float]) -> None:
     """Print the rows as a table."""
-    table = Table("claim", "baseline", "ours", "unit", "times better")
+    table = Table("claim", "baseline", "ours", "ratio", "share of peak")
     for row in rows:
-        table.add_row(row.claim, f"{row.baseline:,.3g}", f"{row.ours:,.3g}", row.unit, f"{row.ratio:.1f}")
+        claimed = f" (claimed: {least[row.claim]:g})" if row.claim in least else ""
+        share = "–" if row.share_of_peak is None else f"{row.share_of_peak:.0%}"
+        ours = f"{row.ours:,.3g} {row.unit}"
+        table.add_row(row.claim, f"{row.baseline:,.3g} {row.unit}", ours, f"{row.ratio:.2f}{claimed}", share)
     Console().print(table)
 
 
-main()
+if __name__ == "__main__":
+    main()

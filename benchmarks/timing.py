@@ -1,4 +1,4 @@
-"""Paired timing: two rivals take turns, so that whatever else the machine does hits both.
+"""Paired timing: rivals take turns, so that whatever else the machine does hits all of them.
 
 Seconds are CPU seconds of this process, which on one thread are wall seconds of an idle machine: work of others that
 pushes this process off the processor is not counted.
@@ -27,21 +27,30 @@ class Pair(NamedTuple):
     ours: float
     ratio: float
 
-    def row(self, claim: str, *, per: float, unit: str) -> BenchmarkRow:
+    def row(self, claim: str, *, per: float, unit: str, share_of_peak: float | None = None) -> BenchmarkRow:
         """The result as work per CPU second: ``per`` units of work are done in each round."""
-        figures = (round(per / self.baseline, 4), round(per / self.ours, 4))
-        return BenchmarkRow(claim=claim, baseline=figures[0], ours=figures[1], unit=unit, ratio=round(self.ratio, 3))
+        return BenchmarkRow(
+            claim=claim,
+            baseline=round(per / self.baseline, 4),
+            ours=round(per / self.ours, 4),
+            unit=unit,
+            ratio=round(self.ratio, 3),
+            share_of_peak=share_of_peak,
+        )
 
 
 def alternate(baseline: Callable[[], object], ours: Callable[[], object], *, rounds: int) -> Pair:
     """Time both in turn, after one untimed run of each."""
-    seconds: list[tuple[float, float]] = []
-    for number in range(rounds + 1):
-        pair = (_seconds(baseline), _seconds(ours))
-        if number:
-            seconds.append(pair)
-    first, second = zip(*seconds, strict=True)
-    return Pair(median(first), median(second), median(a / b for a, b in seconds))
+    return alternate_all(baseline, [ours], rounds=rounds)[0]
+
+
+def alternate_all(baseline: Callable[[], object], rivals: list[Callable[[], object]], *, rounds: int) -> list[Pair]:
+    """Time the baseline and all rivals in turn, after one untimed run of each; one pair per rival."""
+    seconds = [[_seconds(call) for call in (baseline, *rivals)] for _ in range(rounds + 1)]
+    first, *others = zip(*seconds[1:], strict=True)
+    return [
+        Pair(median(first), median(other), median(a / b for a, b in zip(first, other, strict=True))) for other in others
+    ]
 
 
 def _seconds(call: Callable[[], object]) -> float:

@@ -3,7 +3,8 @@
 The literal step attacks normal and pseudo-anomalous images one after the other, back-propagates into all weights while
 attacking and throws those gradients away, computes attention maps in every pass, runs in float32, and takes the loss in
 four passes. Ours merges the groups and takes pixel gradients only; before anything is timed, both must give the same
-loss and the same weight gradients.
+loss and the same weight gradients, in float32. In bfloat16 ours does the same and rounds differently; how much faster
+that may be is the ratio of the operations of the two times the ratio of the peaks of the two dtypes.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from benchmarks.memory import memory_row
 from benchmarks.pseudo_anomalies import photographs
-from benchmarks.timing import alternate
+from benchmarks.roofline import operations, peak, share_of_peak
+from benchmarks.timing import Pair, alternate_all
 from robustad.attacks import PublishedObjective
 from robustad.detectors import PatchGuard, PatchGuardConfig
 from robustad.evaluation import BenchmarkRow
@@ -26,41 +29,107 @@ from robustad.training.config import TrainingConfig
 from robustad.training.losses import attention_maps, published_attention_loss, published_patch_loss
 
 Step = Callable[[], Tensor]
+OURS: dict[str, tuple[str, type[PatchGuardMethod], str]] = {
+    "merged": ("published", PublishedMethod, "float32"),
+    "bfloat16": ("published", PublishedMethod, "bfloat16"),
+    "update": ("default", ReplayMethod, "bfloat16"),
+}
+"""Our rivals of the literal step: recipe, method and precision."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """What all rivals share: the network and one batch.
+
+    Attributes:
+        network: How rows call it.
+        backbone: Name of the backbone.
+        images: Normal images ``(N, 3, S, S)``.
+        anomalous: Their pseudo-anomalies.
+        masks: Changed pixels ``(N, S, S)``.
+    """
+
+    network: str
+    backbone: str
+    images: Tensor
+    anomalous: Tensor
+    masks: Tensor
+
+    @classmethod
+    def made(cls, *, quick: bool) -> Setting:
+        """The published size, or one that takes seconds."""
+        batch_size, size = (4, 112) if quick else (16, 224)
+        backbone = "vit_tiny_patch16_224" if quick else "vit_small_patch14_dinov2.lvd142m"
+        images = torch.from_numpy(photographs(batch_size, size)).permute(0, 3, 1, 2).float() / 255
+        everywhere = torch.ones(batch_size, size, size) > 0
+        anomalous, masks = PseudoAnomalies()(images, everywhere, seeds=range(batch_size))
+        return cls(f"ViT-{'Ti/16' if quick else 'S/14'} at {size} px", backbone, images, anomalous, masks)
+
+    def step(self, name: str) -> tuple[PatchGuard, Step]:
+        """A rival's network and its step: ``literal``, or one of `OURS`."""
+        detector = _detector(self.backbone, self.images.shape[-1])
+        if name == "literal":
+            return detector, _literal_step(detector, self, recipe("published").training)
+        recipe_name, method, precision = OURS[name]
+        config = dataclasses.replace(recipe(recipe_name).training, precision=precision)
+        made = method(detector, config, lambda *_a, **_k: (self.anomalous, self.masks))
+        batch = Batch(self.images, torch.ones_like(self.masks), list(range(len(self.images))))
+        return detector, _step(made, batch, config)
+
+
+def rival(name: str, *, quick: bool) -> Step:
+    """A step by its name, for `benchmarks.memory`."""
+    return Setting.made(quick=quick).step(name)[1]
 
 
 def measure(*, quick: bool) -> list[BenchmarkRow]:
-    """The literal step against the merged one, and against an update of the default recipe."""
-    batch_size, size = (4, 112) if quick else (16, 224)
-    backbone = "vit_tiny_patch16_224" if quick else "vit_small_patch14_dinov2.lvd142m"
-    network = f"ViT-{'Ti/16' if quick else 'S/14'} at {size} px"
-    images = torch.from_numpy(photographs(batch_size, size)).permute(0, 3, 1, 2).float() / 255
-    anomalous, masks = PseudoAnomalies()(images, torch.ones(batch_size, size, size) > 0, seeds=range(batch_size))
-    batch = Batch(images, torch.ones_like(masks), list(range(batch_size)))
+    """The literal step against the merged one in both dtypes, and against an update of the default recipe."""
+    setting = Setting.made(quick=quick)
+    detectors, steps = zip(*(setting.step(name) for name in ("literal", *OURS)), strict=True)
+    literal, merged, half, update = steps
+    _check_equal(literal, detectors[0], merged, detectors[1])
+    counts = {step: operations(step) for step in steps}
+    pairs = alternate_all(literal, [merged, half, update], rounds=2 if quick else 3)
 
-    def made(name: str, method: type[PatchGuardMethod]) -> tuple[PatchGuard, Step]:
-        detector = _detector(backbone, size)
-        config = recipe(name).training
-        return detector, _step(method(detector, config, lambda *_a, **_k: (anomalous, masks)), batch, config)
+    def row(text: str, pair: Pair, step: Step, dtype: torch.dtype) -> BenchmarkRow:
+        share = share_of_peak(counts[step], pair.ours, dtype)
+        return pair.row(f"train step: {text}", per=1, unit="updates/s", share_of_peak=share)
 
-    slow = _detector(backbone, size)
-    literal = _literal_step(slow, images, anomalous, masks, recipe("published").training)
-    fast, merged = made("published", PublishedMethod)
-    _check_equal(literal, slow, merged, fast)
-    rounds = 2 if quick else 3
-    rows = [
-        alternate(literal, merged, rounds=rounds).row(
-            f"train step: published mathematics, {network}, literal against merged", per=1, unit="updates/s"
-        )
+    published, network = f"published mathematics, {setting.network}", setting.network
+    memory = f"train step: {published}, peak memory of a step, literal against ours in bfloat16"
+    return [
+        row(f"{published}, literal against merged", pairs[0], merged, torch.float32),
+        row(f"{published}, literal against ours in bfloat16", pairs[1], half, torch.bfloat16),
+        *_limits(published, counts[literal], counts[merged], pairs[1].ratio),
+        *memory_row(memory, __name__, "literal", "bfloat16", quick=quick),
+        row(
+            f"{network}, literal against one update of the default recipe (another algorithm)",
+            pairs[2],
+            update,
+            torch.bfloat16,
+        ),
     ]
-    _, update = made("default", ReplayMethod)
-    rows.append(
-        alternate(literal, update, rounds=rounds).row(
-            f"train step: {network}, literal against one update of the default recipe (another algorithm)",
-            per=1,
-            unit="updates/s",
-        )
-    )
-    return rows
+
+
+def _limits(published: str, literal: int, ours: int, reached: float) -> list[BenchmarkRow]:
+    """How many operations the two algorithms take, and how much of what that and the dtypes allow is reached."""
+    allowed = literal / ours * peak(torch.bfloat16) / peak(torch.float32)
+    return [
+        BenchmarkRow(
+            claim=f"train step: {published}, operations of a step, literal against ours",
+            baseline=round(literal / 1e9, 1),
+            ours=round(ours / 1e9, 1),
+            unit="GFLOP",
+            ratio=round(literal / ours, 3),
+        ),
+        BenchmarkRow(
+            claim=f"train step: {published}, ratio that operations and peaks allow against the one reached in bfloat16",
+            baseline=round(allowed, 3),
+            ours=round(reached, 3),
+            unit="times",
+            ratio=round(reached / allowed, 3),
+        ),
+    ]
 
 
 def _detector(backbone: str, size: int) -> PatchGuard:
@@ -87,16 +156,15 @@ def _step(method: PatchGuardMethod, batch: Batch, config: TrainingConfig) -> Ste
     return step
 
 
-def _literal_step(
-    detector: PatchGuard, images: Tensor, anomalous: Tensor, masks: Tensor, config: TrainingConfig
-) -> Step:
+def _literal_step(detector: PatchGuard, setting: Setting, config: TrainingConfig) -> Step:
     optimizer = torch.optim.AdamW(detector.parameters(), lr=0.0)
-    pseudo = patch_labels(masks, detector.patch_size)
+    pseudo = patch_labels(setting.masks, detector.patch_size)
     normal = torch.zeros_like(pseudo)
 
     def passed(x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        output = detector.patch_output(x, with_attention=True)
-        return output.logits, attention_maps(output.projections, num_dropped=1)
+        # not `patch_output`, which replaces operations that are slow on a CPU
+        features = detector.features(detector.normalise(x), with_attention=True)
+        return detector.discriminator(features.tokens), attention_maps(features.projections, num_dropped=1)
 
     def attacked(clean: Tensor, targets: Tensor) -> Tensor:
         objective, x = PublishedObjective(lambda x: passed(x)[0], targets), clean
@@ -114,7 +182,7 @@ def _literal_step(
 
     def step() -> Tensor:
         total = torch.zeros(())
-        for clean, targets in ((images, normal), (anomalous, pseudo)):
+        for clean, targets in ((setting.images, normal), (setting.anomalous, pseudo)):
             worst = attacked(clean, targets)
             total = total + loss(clean, targets) + loss(worst, targets)
         optimizer.zero_grad()

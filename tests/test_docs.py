@@ -5,6 +5,7 @@ import importlib
 import re
 import shlex
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
 TABLES = importlib.import_module("make_tables")
 RESULT_TABLES = importlib.import_module("result_tables")
+SPEED_PICTURE = importlib.import_module("speed_picture")
 sys.path.remove(str(ROOT / "tools"))
 
 DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
@@ -121,6 +123,26 @@ def test_pictures_are_accounted_for():
     for name in pictures:
         assert f"`{name}`" in known, f"docs/pictures/README.md does not say what {name} is made of"
     assert "MIT License" in (folder / "LICENSE-DeepPCB.txt").read_text(encoding="utf-8")
+
+
+def test_the_picture_of_speed_shows_what_was_measured():
+    from robustad.evaluation import Results
+
+    rows = SPEED_PICTURE.shown(Results.read(ROOT / "results" / "bench.json").benchmarks)
+    text = (ROOT / "docs" / "pictures" / "speed.svg").read_text(encoding="utf-8")
+    written = re.findall(r"\d+\.\d\d×", text)
+    assert sorted(written) == sorted(map(SPEED_PICTURE.label, rows)), "run python tools/speed_picture.py"
+
+
+def test_only_what_was_measured_is_claimed():
+    from robustad.evaluation import Results
+
+    claims = tomllib.loads((ROOT / "benchmarks" / "claims.toml").read_text(encoding="utf-8"))
+    for section, name in (("quick", "bench.json"), ("full", "bench-full.json")):
+        path = ROOT / "results" / name
+        measured = {row.claim: row.ratio for row in Results.read(path).benchmarks} if path.is_file() else {}
+        for claim, least in claims[section].items():
+            assert measured.get(claim, 0) >= least, f"{claim} is claimed, but {name} does not show it"
 
 
 def test_documents_name_no_workplace():

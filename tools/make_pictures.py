@@ -18,6 +18,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import speed_picture
 from PIL import Image, ImageDraw
 
 import robustad
@@ -118,6 +119,7 @@ def main() -> None:
     gallery = ["gallery", str(base), "--match", "*_temp.jpg", "--seed", "200"]
     sys.argv = [*gallery, "--out", str(PICTURES / "pseudo-anomalies.png")]
     runpy.run_path(str(ROOT / "examples" / "pseudo_anomaly_gallery.py"), run_name="__main__")
+    speed_picture.main()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,140 @@
+"""What `make bench` does with its measurements: shares of a peak, memory, claims, files, interruptions."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import benchmarks.__main__ as bench
+import pytest
+import torch
+from benchmarks import claims, roofline
+from benchmarks.memory import memory_row
+from benchmarks.timing import alternate_all
+from torch.nn import functional as F
+
+from robustad.evaluation import BenchmarkRow, Results
+
+
+def row(claim, ratio):
+    return BenchmarkRow(claim=claim, baseline=1.0, ours=ratio, unit="x/s", ratio=ratio)
+
+
+def test_a_ratio_below_its_claim_is_one_line():
+    lines = claims.failures([row("a", 1.4), row("b", 2.0), row("c", 0.1)], {"a": 1.5, "b": 2.0}, everything=True)
+    assert lines == ["a: claimed at least 1.5 times, measured 1.4"]
+
+
+def test_a_claim_that_nothing_measures_fails_where_everything_was_measured():
+    assert claims.failures([row("a", 2)], {"a": 1, "gone": 1.2}, everything=False) == []
+    (line,) = claims.failures([row("a", 2)], {"a": 1, "gone": 1.2}, everything=True)
+    assert line.startswith("gone: claimed at least 1.2 times, but no benchmark measures it")
+
+
+@pytest.fixture
+def small_bench(tmp_path, monkeypatch):
+    """The command with two made claims; gives how often each was measured, and the folder."""
+    counts = {"fast": 0, "slow": 0}
+
+    def measure(name, ratio):
+        def call(*, quick):
+            counts[name] += 1
+            if os.environ.get("INTERRUPTED") == name:
+                raise KeyboardInterrupt
+            return [row(f"{name}, {'quick' if quick else 'full'}", ratio)]
+
+        return call
+
+    path = tmp_path / "claims.toml"
+    path.write_text('[quick]\n"fast, quick" = 2.0\n"slow, quick" = 2.0\n[full]\n"fast, full" = 3.0\n', encoding="utf-8")
+    monkeypatch.setattr(bench, "CLAIMS", {"fast": measure("fast", 3.0), "slow": measure("slow", 0.5)})
+    monkeypatch.setattr(bench, "OUT", {True: tmp_path / "bench.json", False: tmp_path / "bench-full.json"})
+    monkeypatch.setattr(bench, "KEPT", tmp_path / "kept")
+    monkeypatch.setattr(bench, "keep_freed_memory", lambda: True)
+    monkeypatch.setattr(claims.claimed, "__kwdefaults__", {"path": path})
+    return counts, tmp_path
+
+
+def run(monkeypatch, *words):
+    monkeypatch.setattr(sys, "argv", ["benchmarks", *words])
+    with pytest.raises(SystemExit) as ended:
+        bench.main()
+    return ended.value.code
+
+
+def test_results_are_written_before_a_claim_fails(small_bench, monkeypatch, capsys):
+    _, folder = small_bench
+    assert run(monkeypatch) == "slow, quick: claimed at least 2 times, measured 0.5"  # text = exit code 1
+    assert [r.ratio for r in Results.read(folder / "bench.json").benchmarks] == [3.0, 0.5]
+    shown = capsys.readouterr().out
+    assert "share of peak" in shown and "claimed: 2" in shown
+
+
+def test_some_claims_alone_overwrite_no_record(small_bench, monkeypatch):
+    counts, folder = small_bench
+    assert run(monkeypatch, "fast") == 0
+    assert counts == {"fast": 1, "slow": 0} and not (folder / "bench.json").exists()
+
+
+def test_a_full_run_goes_on_where_it_was_interrupted(small_bench, monkeypatch):
+    counts, folder = small_bench
+    monkeypatch.setenv("INTERRUPTED", "slow")
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "--full"])
+    with pytest.raises(KeyboardInterrupt):
+        bench.main()
+    monkeypatch.delenv("INTERRUPTED")
+    assert run(monkeypatch, "--full") == 0
+    assert counts == {"fast": 1, "slow": 2}
+    results = Results.read(folder / "bench-full.json")
+    assert [r.claim for r in results.benchmarks] == ["fast, full", "slow, full"]
+    assert set(results.details["seconds"]) == {"fast", "slow"}
+    monkeypatch.setattr(bench, "state", lambda: "changed")
+    assert run(monkeypatch, "--full") == 0
+    assert counts == {"fast": 2, "slow": 3}
+
+
+def test_a_quick_run_keeps_nothing(small_bench, monkeypatch):
+    counts, _ = small_bench
+    for _ in range(2):
+        run(monkeypatch)
+    assert counts == {"fast": 2, "slow": 2}
+
+
+def test_operations_are_counted():
+    first, second = torch.rand(3, 5), torch.rand(5, 7)
+    assert roofline.operations(lambda: first @ second) == 2 * 3 * 5 * 7
+    query = torch.rand(2, 3, 11, 4, requires_grad=True)
+
+    def attention():
+        torch.autograd.grad(F.scaled_dot_product_attention(query, query, query).sum(), query)
+
+    assert roofline.operations(attention) == 7 * 2 * 2 * 3 * 11 * 11 * 4  # two products forward, five backward
+
+
+def test_a_share_of_peak(monkeypatch):
+    monkeypatch.setattr(roofline, "peak", {torch.float32: 100.0}.__getitem__)
+    assert roofline.share_of_peak(25 * 10**9, 0.5, torch.float32) == 0.5
+
+
+def test_rivals_take_turns_after_a_run_that_does_not_count():
+    order = []
+    pairs = alternate_all(lambda: order.append(0), [lambda: order.append(1), lambda: order.append(2)], rounds=2)
+    assert order == [0, 1, 2] * 3 and len(pairs) == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="resident memory is read from /proc")
+def test_peak_memory_is_what_a_call_adds(tmp_path, monkeypatch):
+    """80 MiB at a time against 20 MiB twice, one after the other; what was there before does not count."""
+    (tmp_path / "made_rivals.py").write_text(
+        "import torch\n"
+        "MIB = 2**18\n"
+        "def rival(name, *, quick):\n"
+        "    torch.ones(300 * MIB)\n"
+        "    large, small = (lambda: torch.ones(80 * MIB)), (lambda: [torch.ones(20 * MIB).sum() for _ in range(2)])\n"
+        "    return {'large': large, 'small': small}[name]\n",
+        encoding="utf-8",
+    )
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    (found,) = memory_row("made", "made_rivals", "large", "small", quick=True)
+    assert found.unit == "MiB" and 78 < found.baseline < 90 and 19 < found.ours < 26
+    assert found.ratio == pytest.approx(found.baseline / found.ours, rel=0.01)

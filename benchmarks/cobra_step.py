@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from benchmarks.roofline import automatic, operations, share_of_peak
 from benchmarks.timing import alternate
 from robustad._random import torch_generator
 from robustad.detectors import Cobra, CobraConfig
@@ -51,11 +52,12 @@ def measure(*, quick: bool) -> list[BenchmarkRow]:
         exact.total(exact.network, again, attacked).total.backward()
 
     network = f"ResNet-18 of width {width}, batch {batch_size}, K=2, 10 attack steps"
-    rounds = 2 if quick else 1
-    rows = []
+    rounds, count, rows = 2 if quick else 1, operations(step), []
     for title, weights in (("literal", True), ("separate passes, pixel gradients only", False)):
         pair = alternate(lambda weights=weights: literal(weights), step, rounds=rounds)  # type: ignore[misc]
-        rows.append(pair.row(f"cobra step: {network}, {title} against ours", per=1, unit="updates/s"))
+        share = share_of_peak(count, pair.ours, automatic())
+        claim = f"cobra step: {network}, {title} against ours"
+        rows.append(pair.row(claim, per=1, unit="updates/s", share_of_peak=share))
     return rows
 
 

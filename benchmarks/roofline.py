@@ -13,6 +13,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from robustad.evaluation import BenchmarkRow
+from robustad.training.engine import has_bfloat16
 
 _SIDES, _ROUNDS = (1024, 2048), 7
 _ATEN = torch.ops.aten
@@ -30,6 +31,11 @@ def measure(*, quick: bool) -> list[BenchmarkRow]:
     claim = "gemm peak of this machine, one thread: float32 against bfloat16"
     ratio = round(half / single, 3)
     return [BenchmarkRow(claim=claim, baseline=round(single, 1), ours=round(half, 1), unit="GFLOP/s", ratio=ratio)]
+
+
+def automatic() -> torch.dtype:
+    """The dtype that training with ``precision: auto`` multiplies in on this machine."""
+    return torch.bfloat16 if has_bfloat16() else torch.float32
 
 
 @cache

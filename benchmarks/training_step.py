@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from benchmarks.memory import memory_row
 from benchmarks.pseudo_anomalies import photographs
-from benchmarks.roofline import operations, peak, share_of_peak
+from benchmarks.roofline import automatic, operations, peak, share_of_peak
 from benchmarks.timing import Pair, alternate_all
 from robustad.attacks import PublishedObjective
 from robustad.detectors import PatchGuard, PatchGuardConfig
@@ -32,7 +32,7 @@ Step = Callable[[], Tensor]
 OURS: dict[str, tuple[str, type[PatchGuardMethod], str]] = {
     "merged": ("published", PublishedMethod, "float32"),
     "bfloat16": ("published", PublishedMethod, "bfloat16"),
-    "update": ("default", ReplayMethod, "bfloat16"),
+    "update": ("default", ReplayMethod, "auto"),
 }
 """Our rivals of the literal step: recipe, method and precision."""
 
@@ -106,7 +106,7 @@ def measure(*, quick: bool) -> list[BenchmarkRow]:
             f"{network}, literal against one update of the default recipe (another algorithm)",
             pairs[2],
             update,
-            torch.bfloat16,
+            automatic(),
         ),
     ]
 

@@ -102,6 +102,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/pictures"), help="folder for tiles and the detector")
     given = parser.parse_args()
     draw_times()
+    speed_picture.main()
     if given.deeppcb is None:
         return
     base = given.deeppcb / "PCBData"
@@ -119,7 +120,6 @@ def main() -> None:
     gallery = ["gallery", str(base), "--match", "*_temp.jpg", "--seed", "200"]
     sys.argv = [*gallery, "--out", str(PICTURES / "pseudo-anomalies.png")]
     runpy.run_path(str(ROOT / "examples" / "pseudo_anomaly_gallery.py"), run_name="__main__")
-    speed_picture.main()
 
 
 if __name__ == "__main__":

@@ -5,9 +5,14 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
+
+from robustad.detectors import PatchGuard, PatchGuardConfig, save_checkpoint
 
 HEAVY = (
     "torch",
+    "torch._dynamo",
+    "torchvision",
     "timm",
     "matplotlib",
     "jsonargparse",
@@ -53,6 +58,15 @@ def test_nothing_heavy_is_loaded(code, limit):
     seconds, heavy, _ = probe(code)
     assert heavy == []
     assert seconds < limit
+
+
+def test_scoring_an_image_needs_neither_timm_nor_what_that_brings_along(tmp_path):
+    picture = tmp_path / "a.png"
+    checkpoint = save_checkpoint(tmp_path / "checkpoint", PatchGuard(PatchGuardConfig(image_size=32)).eval())
+    Image.new("RGB", (40, 40), (90, 60, 30)).save(picture)
+    words = ["predict", str(checkpoint), str(picture), "--out", str(tmp_path / "scores.csv")]
+    _, heavy, _ = probe(f"from robustad.cli import main; assert main({words!r}) == 0")
+    assert set(heavy) == {"torch", "numpy", "PIL", "jsonargparse", "yaml"}
 
 
 @pytest.mark.parametrize("verb", ["predict", "visualize", "masks", "data", "download", "import-official", "info"])

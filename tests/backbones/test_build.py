@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from timm.models.vision_transformer import VisionTransformer
 
-from robustad.backbones import BACKBONES, build_vit, read_tensors
+from robustad.backbones import BACKBONES, PlainViT, build_vit, read_tensors
 from robustad.errors import CheckpointError, MissingExtra
 
 
@@ -38,8 +38,8 @@ def donor():
 @pytest.mark.parametrize("name", [*BACKBONES, "test_vit"])
 def test_every_backbone_makes_tokens(name):
     vit = build_vit(name, image_size=64)
-    assert isinstance(vit, VisionTransformer)
-    tokens = vit.forward_features(torch.rand(2, 3, 64, 64))
+    assert isinstance(vit, PlainViT if name in BACKBONES else VisionTransformer)
+    tokens = (vit if name in BACKBONES else vit.forward_features)(torch.rand(2, 3, 64, 64))
     side = 64 // (BACKBONES[name].patch_size if name in BACKBONES else 16)
     assert tokens.shape[:2] == (2, vit.num_prefix_tokens + side**2) and tokens.isfinite().all()
     assert tuple(vit.patch_embed.grid_size) == (side, side)
@@ -99,6 +99,16 @@ def test_weights_from_safetensors_with_the_head_left_out(tmp_path, donor):
     save_file({**state(donor), "head.weight": torch.zeros(10, 64), "head.bias": torch.zeros(10)}, str(path))
     vit = build_vit("test_vit", image_size=32, weights=str(path))
     assert all(torch.equal(a, b) for a, b in zip(vit.parameters(), donor.parameters(), strict=True))
+
+
+def test_our_own_positions_are_resampled_too(tmp_path):
+    path = tmp_path / "w.safetensors"
+    donor = build_vit("vit_plain", image_size=32)
+    save_file(state(donor), str(path))
+    vit = build_vit("vit_plain", image_size=64, weights=str(path))
+    assert vit.pos_embed.shape[1] == 16 and donor.pos_embed.shape[1] == 4
+    corners = vit.pos_embed[0].view(4, 4, -1)[::3, ::3].flatten(0, 1)
+    assert (corners - donor.pos_embed[0]).abs().mean() < 0.5 * donor.pos_embed.abs().mean()
 
 
 def test_positions_are_resampled_to_another_image_size(tmp_path, donor):

@@ -158,5 +158,5 @@ def test_wrong_layers_are_refused(options, text):
 
 
 def test_other_networks_are_refused():
-    with pytest.raises(TypeError, match="must be a timm VisionTransformer, got ByobNet"):
+    with pytest.raises(TypeError, match="must be a PlainViT or a timm VisionTransformer, got ByobNet"):
         ViTFeatureExtractor(timm.create_model("test_byobnet"), feature_layers=[1])

@@ -1,8 +1,9 @@
-"""Networks under the detectors: timm ViTs with their features and attention, and the embedded EfficientNet-Lite0."""
+"""Networks under the detectors: ViTs with their features and attention, and the embedded EfficientNet-Lite0."""
 
 from robustad.backbones.build import BACKBONES, SmallViT, build_vit, read_tensors
 from robustad.backbones.cpu import fast_on_cpu
 from robustad.backbones.embedded import EmbeddedNet, FoldedTrunk, embedded_weights_path, folded_stages, load_embedded
+from robustad.backbones.plain import PlainViT
 from robustad.backbones.reference import ReferenceStem
 from robustad.backbones.start import DISCRIMINATOR, part_of, save_start, start_facts
 from robustad.backbones.vit import ViTFeatureExtractor, ViTFeatures
@@ -12,6 +13,7 @@ __all__ = [
     "DISCRIMINATOR",
     "EmbeddedNet",
     "FoldedTrunk",
+    "PlainViT",
     "ReferenceStem",
     "SmallViT",
     "ViTFeatureExtractor",

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import timm
 import torch
-from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor, nn
+from torch import Tensor
 
 from robustad._checks import check_choice
 from robustad.backbones.embed import reference_embed, trunk_embed
+from robustad.backbones.plain import PlainViT
 from robustad.backbones.reference import ReferenceStem
 from robustad.backbones.start import BACKBONE, part_of
 from robustad.errors import CheckpointError
+
+if TYPE_CHECKING:  # never imported for our own networks: see `robustad.backbones.plain`
+    from timm.models.vision_transformer import VisionTransformer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,8 +58,8 @@ BACKBONES: dict[str, SmallViT] = {
 }
 
 
-def build_vit(name: str, *, image_size: int, weights: str = "none") -> VisionTransformer:
-    """A timm `VisionTransformer` without classification head.
+def build_vit(name: str, *, image_size: int, weights: str = "none") -> PlainViT | VisionTransformer:
+    """A Vision Transformer without classification head: a `PlainViT` for our own names, timm's for all others.
 
     Args:
         name: A key of `BACKBONES`, or any timm model name that is a plain ViT.
@@ -77,14 +79,9 @@ def build_vit(name: str, *, image_size: int, weights: str = "none") -> VisionTra
     if row is not None:
         if weights == "hub":
             raise ValueError(f"the hub has no weights for {name!r}; pass weights='none', 'embedded' or a file")
-        vit: nn.Module = _small_vit(row, image_size, pretrained=weights == "embedded")
+        vit: PlainViT | VisionTransformer = _small_vit(row, image_size, pretrained=weights == "embedded")
     else:
-        check_choice(
-            "backbone", name, [*BACKBONES, *timm.list_models(module="vision_transformer"), *_pretrained_vits()]
-        )
-        vit = timm.create_model(name, pretrained=weights == "hub", img_size=image_size, num_classes=0)
-    if not isinstance(vit, VisionTransformer):
-        raise ValueError(f"`backbone` must be a plain Vision Transformer, timm's {name!r} is a {type(vit).__name__}")
+        vit = _timm_vit(name, image_size, pretrained=weights == "hub")
     patch = vit.patch_embed.patch_size[0]
     if image_size % patch:
         raise ValueError(f"`image_size` must be a multiple of the patch size {patch}, got {image_size}")
@@ -93,31 +90,37 @@ def build_vit(name: str, *, image_size: int, weights: str = "none") -> VisionTra
     return vit
 
 
-def _pretrained_vits() -> list[str]:
-    names: list[str] = timm.list_models(module="vision_transformer", pretrained=True, include_tags=True)
-    return names
+def _timm_vit(name: str, image_size: int, *, pretrained: bool) -> VisionTransformer:
+    import timm
+
+    known = timm.list_models(module="vision_transformer")
+    tagged = timm.list_models(module="vision_transformer", pretrained=True, include_tags=True)
+    check_choice("backbone", name, [*BACKBONES, *known, *tagged])
+    vit = timm.create_model(name, pretrained=pretrained, img_size=image_size, num_classes=0)
+    if not isinstance(vit, timm.models.VisionTransformer):
+        raise ValueError(f"`backbone` must be a plain Vision Transformer, timm's {name!r} is a {type(vit).__name__}")
+    return vit
 
 
-def _small_vit(row: SmallViT, image_size: int, *, pretrained: bool) -> VisionTransformer:
-    options: dict[str, Any] = {}
+def _small_vit(row: SmallViT, image_size: int, *, pretrained: bool) -> PlainViT:
     if row.stages:
-        options["embed_layer"] = trunk_embed(row.stages, pretrained=pretrained)
-    elif row.pool > 1 or row.references or row.detail or row.widths:
-        options["embed_layer"] = reference_embed(row.pool, row.references, detail=row.detail, widths=row.widths)
-    return VisionTransformer(
-        img_size=image_size,
-        patch_size=row.patch_size,
-        embed_dim=row.embed_dim,
-        depth=row.depth,
-        num_heads=row.num_heads,
-        num_classes=0,
-        class_token=False,
-        global_pool="",
-        **options,
-    )
+        embed = trunk_embed(image_size, row.patch_size, row.embed_dim, num_stages=row.stages, pretrained=pretrained)
+    else:
+        embed = reference_embed(
+            image_size,
+            row.patch_size,
+            row.embed_dim,
+            pool=row.pool,
+            num_references=row.references,
+            detail=row.detail,
+            widths=row.widths,
+        )
+    return PlainViT(embed, embed_dim=row.embed_dim, depth=row.depth, num_heads=row.num_heads)
 
 
-def _load_file(vit: VisionTransformer, path: Path) -> None:
+def _load_file(vit: PlainViT | VisionTransformer, path: Path) -> None:
+    import timm
+
     tensors = read_tensors(path)
     tensors = part_of(tensors, BACKBONE) or tensors
     try:

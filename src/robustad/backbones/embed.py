@@ -1,8 +1,8 @@
-"""Patch embeddings for timm's ViT other than one strided convolution: with references, or on a pretrained trunk."""
+"""Images to tokens: patches of pixels, of their difference to normal images, or of a pretrained trunk's features."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from robustad.backbones.reference import ReferenceStem
 
 
 class GridEmbed(nn.Module):
-    """What timm's ViT expects of an ``embed_layer``: tokens, their grid, and how to make them.
+    """Tokens, their grid, and how to make them; attributes are named as those of timm's patch embedding.
 
     Args:
         stem: Images ``(N, 3, S, S)`` to features ``(N, channels, h, w)``.
@@ -82,41 +82,41 @@ class Trunk(nn.Module):
         return x
 
 
-EmbedLayer = Callable[..., nn.Module]
+def reference_embed(
+    image_size: int,
+    patch_size: int,
+    embed_dim: int,
+    *,
+    pool: int = 1,
+    num_references: int = 0,
+    detail: bool = False,
+    widths: Sequence[int] = (),
+) -> GridEmbed:
+    """Averages pixels, looks at their difference to normal images, and then cuts patches; by default only the last."""
+    stem: nn.Module = nn.Identity()
+    channels = 3
+    if pool > 1 or num_references or detail or widths:
+        stem = ReferenceStem(image_size, pool=pool, num_references=num_references, detail=detail)
+        channels = stem.out_channels
+    return GridEmbed(
+        stem,
+        img_size=image_size,
+        patch_size=patch_size,
+        in_channels=channels,
+        embed_dim=embed_dim,
+        kernel_size=patch_size // pool,
+        widths=widths,
+    )
 
 
-def reference_embed(pool: int, num_references: int, *, detail: bool = False, widths: Sequence[int] = ()) -> EmbedLayer:
-    """An ``embed_layer`` that averages pixels, looks at their difference to normal images, and then cuts patches."""
-
-    def build(*, img_size: int, patch_size: int, embed_dim: int, **_timm: object) -> nn.Module:
-        stem = ReferenceStem(img_size, pool=pool, num_references=num_references, detail=detail)
-        return GridEmbed(
-            stem,
-            img_size=img_size,
-            patch_size=patch_size,
-            in_channels=stem.out_channels,
-            embed_dim=embed_dim,
-            kernel_size=patch_size // pool,
-            widths=widths,
-        )
-
-    return build
-
-
-def trunk_embed(num_stages: int, *, pretrained: bool) -> EmbedLayer:
-    """An ``embed_layer`` on the first stages of the embedded network (the hybrid of the ViT paper)."""
-
-    def build(*, img_size: int, patch_size: int, embed_dim: int, **_timm: object) -> nn.Module:
-        trunk = Trunk(num_stages, pretrained=pretrained)
-        with torch.no_grad():
-            trunk.eval()
-        return GridEmbed(
-            trunk,
-            img_size=img_size,
-            patch_size=patch_size,
-            in_channels=trunk.out_channels,
-            embed_dim=embed_dim,
-            kernel_size=patch_size // trunk.stride,
-        )
-
-    return build
+def trunk_embed(image_size: int, patch_size: int, embed_dim: int, *, num_stages: int, pretrained: bool) -> GridEmbed:
+    """Cuts patches of what the first stages of the embedded network give (the hybrid of the ViT paper)."""
+    trunk = Trunk(num_stages, pretrained=pretrained).eval()
+    return GridEmbed(
+        trunk,
+        img_size=image_size,
+        patch_size=patch_size,
+        in_channels=trunk.out_channels,
+        embed_dim=embed_dim,
+        kernel_size=patch_size // trunk.stride,
+    )

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import timm
 import torch
 from torch import Tensor, nn
 
@@ -38,6 +37,8 @@ class EmbeddedNet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        import timm  # not above: who uses no network of timm need not wait for it
+
         self.net: nn.Module = timm.create_model(ARCHITECTURE, pretrained=False)
 
     def features(self, images: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Patch features, and the attention behind them, of any layers of any timm Vision Transformer."""
+"""Patch features, and the attention behind them, of any layers of our own or any timm Vision Transformer."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
+
+from robustad.backbones.plain import PlainViT
 
 
 class ViTFeatures(NamedTuple):
@@ -25,13 +26,13 @@ class ViTFeatures(NamedTuple):
 
 
 class ViTFeatureExtractor(nn.Module):
-    """Runs a timm ViT block by block and collects what PatchGuard reads from it.
+    """Runs a ViT block by block and collects what PatchGuard reads from it.
 
     The number of prefix tokens is read from the model, never from its name. Queries and keys are caught where the
     model computes them, so that q/k normalisation and fused attention stay as the model has them.
 
     Args:
-        vit: Any timm `VisionTransformer` (plain, DINOv2, with registers, without CLS).
+        vit: A `PlainViT`, or any timm `VisionTransformer` (plain, DINOv2, with registers, without CLS).
         feature_layers: 1-based blocks whose patch tokens are returned, each through the final norm.
         attention_layers: 1-based blocks whose queries and keys are returned on request.
 
@@ -40,10 +41,12 @@ class ViTFeatureExtractor(nn.Module):
             layer.
     """
 
-    def __init__(self, vit: nn.Module, *, feature_layers: Sequence[int], attention_layers: Sequence[int] = ()) -> None:
+    vit: Any  # a PlainViT or one of timm, which has no types
+
+    def __init__(self, vit: Any, *, feature_layers: Sequence[int], attention_layers: Sequence[int] = ()) -> None:
         super().__init__()
-        if not isinstance(vit, VisionTransformer):
-            raise TypeError(f"`backbone` must be a timm VisionTransformer, got {type(vit).__name__}")
+        if not _is_vit(vit):
+            raise TypeError(f"`backbone` must be a PlainViT or a timm VisionTransformer, got {type(vit).__name__}")
         _check_layers("feature_layers", feature_layers, len(vit.blocks))
         _check_layers("attention_layers", attention_layers, max(feature_layers))
         self.vit = vit
@@ -56,7 +59,7 @@ class ViTFeatureExtractor(nn.Module):
     def forward(self, images: Tensor, *, with_attention: bool = False) -> ViTFeatures:
         """Features of normalised images ``(N, 3, H, W)``; ``with_attention`` also collects queries and keys."""
         vit = self.vit
-        x = vit.norm_pre(vit._pos_embed(vit.patch_embed(images)))  # (N, prefix + h*w, C)
+        x = _embedded(vit, images)
         layers = self.attention_layers if with_attention else ()
         features: list[Tensor] = []
         with _projections(vit, layers) as projections:
@@ -65,6 +68,22 @@ class ViTFeatureExtractor(nn.Module):
                 if number in self.feature_layers:
                     features.append(vit.norm(x)[:, self.num_prefix_tokens :])
         return ViTFeatures(torch.cat(features, dim=-1), projections)
+
+
+def _is_vit(vit: object) -> bool:
+    if isinstance(vit, PlainViT):
+        return True
+    from timm.models.vision_transformer import VisionTransformer
+
+    return isinstance(vit, VisionTransformer)
+
+
+def _embedded(vit: Any, images: Tensor) -> Tensor:
+    """What the first block takes ``(N, prefix + h*w, C)``."""
+    if isinstance(vit, PlainViT):
+        return vit.embed(images)
+    tokens: Tensor = vit.norm_pre(vit._pos_embed(vit.patch_embed(images)))
+    return tokens
 
 
 def _check_layers(name: str, layers: Sequence[int], last: int) -> None:
@@ -79,7 +98,7 @@ def _check_layers(name: str, layers: Sequence[int], last: int) -> None:
 
 
 @contextmanager
-def _projections(vit: VisionTransformer, layers: Sequence[int]) -> Iterator[list[tuple[Tensor, Tensor]]]:
+def _projections(vit: Any, layers: Sequence[int]) -> Iterator[list[tuple[Tensor, Tensor]]]:
     """Catch queries and keys of ``layers`` (1-based, ascending) while the block runs."""
     caught: list[tuple[Tensor, Tensor]] = []
 

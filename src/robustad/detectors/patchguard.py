@@ -10,16 +10,16 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import torch
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 from torch.nn import functional as F
 
 from robustad._checks import check_at_least
 from robustad.backbones import (
     DISCRIMINATOR,
+    PlainViT,
     ReferenceStem,
     ViTFeatureExtractor,
     build_vit,
@@ -33,6 +33,9 @@ from robustad.detectors.discriminator import AttentionDiscriminator
 from robustad.errors import CheckpointError
 from robustad.ops.smoothing import gaussian_smooth
 from robustad.types import Prediction
+
+if TYPE_CHECKING:
+    from timm.models.vision_transformer import VisionTransformer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -105,7 +108,7 @@ class PatchGuard(AnomalyDetector):
 
     Args:
         config: See `PatchGuardConfig`.
-        vit: A built timm ViT to use instead of the one that the config names.
+        vit: A built ViT to use instead of the one that the config names.
         load_weights: Read the backbone's starting weights; a checkpoint that fills every tensor itself passes False.
     """
 
@@ -114,7 +117,7 @@ class PatchGuard(AnomalyDetector):
     config: PatchGuardConfig
 
     def __init__(
-        self, config: PatchGuardConfig, *, vit: VisionTransformer | None = None, load_weights: bool = True
+        self, config: PatchGuardConfig, *, vit: PlainViT | VisionTransformer | None = None, load_weights: bool = True
     ) -> None:
         super().__init__(config)
         weights = config.weights if load_weights and vit is None else "none"

@@ -5,6 +5,7 @@ import struct
 import sys
 import zlib
 from fractions import Fraction
+from functools import partial
 from math import floor
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from robustad.images import (
     list_images,
     read_image,
     read_mask,
+    read_square,
     resize_foreground,
     resize_image,
     resize_mask,
@@ -166,7 +168,7 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("reader", [read_image, read_mask, image_size])
+@pytest.mark.parametrize("reader", [read_image, partial(read_square, size=8), read_mask, image_size])
 @pytest.mark.parametrize("name", BAD)
 def test_bad_files_give_one_clear_line(tmp_path, name, reader):
     content, text = BAD[name]
@@ -178,7 +180,7 @@ def test_bad_files_give_one_clear_line(tmp_path, name, reader):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("reader", [read_image, read_mask])
+@pytest.mark.parametrize("reader", [read_image, partial(read_square, size=8), read_mask])
 @pytest.mark.parametrize("kind", ["png", "jpeg", "bmp", "tiff", "gif", "webp"])
 def test_truncated_files_are_refused(tmp_path, kind, reader):
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
@@ -249,6 +251,23 @@ def test_list_images_is_sorted_case_insensitive_and_skips_hidden_files(tmp_path)
         list_images(tmp_path / "none")
     with pytest.raises(LayoutError, match="not a folder"):
         list_images(tmp_path / "b.PNG")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "1", "P", "LA", "RGBA", "CMYK", "I;16", "F"])
+@pytest.mark.parametrize("size", [(40, 30), (16, 16), (5, 9)])
+def test_a_square_is_the_resized_image_whatever_its_mode(tmp_path, mode, size):
+    rng = np.random.default_rng(0)
+    path = tmp_path / ("a.png" if mode not in ("CMYK", "F") else "a.tif")
+    if mode in ("I;16", "F"):
+        image = Image.fromarray(rng.integers(0, 65536, size[::-1]).astype(np.uint16 if mode == "I;16" else np.float32))
+    else:
+        image = Image.fromarray(rng.integers(0, 256, (*size[::-1], 3)).astype(np.uint8)).convert(mode)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image.save(path, exif=exif)
+    square = read_square(path, 16)
+    np.testing.assert_array_equal(square, resize_image(read_image(path), 16))
+    assert square.shape == (16, 16, 3) and square.std() > 1 and square.flags.writeable
 
 
 def test_resize_image_ignores_aspect_and_never_shares_memory():

@@ -90,6 +90,24 @@ def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> ByteArray:
     return _read(Path(path), _to_rgb, max_pixels)
 
 
+def read_square(path: str | Path, size: int, *, max_pixels: int = MAX_PIXELS) -> ByteArray:
+    """What `resize_image` makes of `read_image`, without the full-size array between them.
+
+    Args:
+        path: Image file.
+        size: Side of the square in pixels.
+        max_pixels: See `read_image`.
+
+    Returns:
+        uint8 array ``(size, size, 3)``.
+
+    Raises:
+        ImageError: See `read_image`.
+    """
+    square = lambda image: np.array(_square(_rgb(image), size), dtype=np.uint8)  # noqa: E731
+    return _read(Path(path), square, max_pixels)
+
+
 def read_mask(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> ByteArray:
     """Read one mask as raw grey values: the largest channel; 1-bit masks become 0 and 255.
 
@@ -146,7 +164,11 @@ def resize_image(array: ByteArray, size: int) -> ByteArray:
     """
     if array.shape[:2] == (size, size):
         return array.copy()
-    return np.asarray(Image.fromarray(array).resize((size, size), Image.Resampling.LANCZOS)).copy()
+    return np.array(_square(Image.fromarray(array), size), dtype=np.uint8)
+
+
+def _square(image: Image.Image, size: int) -> Image.Image:
+    return image.resize((size, size), Image.Resampling.LANCZOS)
 
 
 def resize_mask(array: ByteArray, size: int, *, published: bool = False) -> BoolArray:
@@ -239,14 +261,18 @@ def _oriented_size(image: Image.Image) -> tuple[int, int]:
 
 
 def _to_rgb(image: Image.Image) -> ByteArray:
+    return np.array(_rgb(image), dtype=np.uint8)
+
+
+def _rgb(image: Image.Image) -> Image.Image:
     image.load()
-    image = ImageOps.exif_transpose(image)
+    ImageOps.exif_transpose(image, in_place=True)
     if image.mode in _DEEP_MODES:
-        return np.repeat(_scale_deep(np.asarray(image), image.mode)[..., None], 3, axis=2)
+        return Image.fromarray(_scale_deep(np.asarray(image), image.mode)).convert("RGB")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
-    return np.array(image.convert("RGB"), dtype=np.uint8)
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _to_grey(image: Image.Image) -> ByteArray:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from robustad._checks import check_at_least
 from robustad.errors import ImageError
-from robustad.images import read_image, resize_image
+from robustad.images import read_image, read_square, resize_image
 from robustad.inference.sources import Source
 
 Value = TypeVar("Value")
@@ -50,9 +50,10 @@ def picture_reader(image_size: int, *, shown_size: int = 0) -> Callable[[Path], 
     """
 
     def read(path: Path) -> Picture:
+        if not shown_size:
+            return Picture(read_square(path, image_size), None)
         image = read_image(path)
-        shown = shrink(image, shown_size) if shown_size else None
-        return Picture(resize_image(image, image_size), shown)
+        return Picture(resize_image(image, image_size), shrink(image, shown_size))
 
     return read
 

@@ -17,7 +17,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import claims, cobra_step, pixel_metrics, pseudo_anomalies, roofline, training_step
+from benchmarks import claims, cobra_step, pixel_metrics, predict, pseudo_anomalies, roofline, training_step
 from robustad._checks import check_choice
 from robustad._memory import keep_freed_memory
 from robustad.evaluation import BenchmarkRow, Results, machine_description
@@ -28,6 +28,7 @@ CLAIMS: dict[str, Callable[..., list[BenchmarkRow]]] = {
     "train-step": training_step.measure,
     "cobra-step": cobra_step.measure,
     "pixel-metrics": pixel_metrics.measure,
+    "predict": predict.measure,
 }
 ROOT = Path(__file__).parents[1]
 OUT = {True: Path("results/bench.json"), False: Path("results/bench-full.json")}

@@ -138,7 +138,7 @@ def _load_file(vit: PlainViT | VisionTransformer, path: Path) -> None:
         raise CheckpointError(f"{path} does not fit this backbone: it {' and '.join(parts)}")
 
 
-def _from_normal_images(vit: nn.Module) -> set[str]:
+def _from_normal_images(vit: PlainViT | VisionTransformer) -> set[str]:
     """Names of the tensors that are read off normal images, and are no weights."""
     stems = {name: module for name, module in vit.named_modules() if isinstance(module, ReferenceStem)}
     return {f"{name}.{key}" for name, stem in stems.items() for key in stem.state_dict()}

@@ -4,57 +4,55 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from robustad.synthesis.draws import Draws
+from robustad.synthesis.draws import Draws, Floats
+from robustad.synthesis.regions import Region
 
 _GREY = 2 / 255  # channels of a monochrome camera's picture differ by no more than this
-Appearance = Callable[[Tensor, Draws], Tensor]
-# columns of `Draws.uniform` that appearances read: 11, 12 shift; 13 turn; 14 strength; 15 sign; 16 gain or offset;
+Appearance = Callable[[Region, Draws], Floats]
+"""``appearance(region, draws)``: new colours ``(3, K)`` for the K pixels of a region, not yet clamped to [0, 1]."""
+# numbers of `Draws.uniform` that appearances read: 11, 12 shift; 13 turn; 14 strength; 15 sign; 16 gain or offset;
 # 17-19 colour; 20 grey or colour
 
 
-def _column(draws: Draws, number: int) -> Tensor:
-    return draws.uniform[:, number, None, None, None]
+def strength(draws: Draws) -> float:
+    """Strength of a change, log-uniform from 0.06 to 0.7."""
+    return float(0.06 * (0.7 / 0.06) ** draws.uniform[14])
 
 
-def strength(draws: Draws) -> Tensor:
-    """Strength of a change, log-uniform from 0.06 to 0.7, ``(N, 1, 1, 1)``."""
-    return 0.06 * (0.7 / 0.06) ** _column(draws, 14)
-
-
-def light(images: Tensor, draws: Draws) -> Tensor:
+def light(region: Region, draws: Draws) -> Floats:
     """Darker (70 %) or brighter, by a gain or by an offset."""
-    change = strength(draws) * torch.where(_column(draws, 15) < 0.7, -1.0, 1.0)
-    return torch.where(_column(draws, 16) < 0.5, images * (1 + change), images + 0.6 * change)
+    change = strength(draws) * (-1.0 if draws.uniform[15] < 0.7 else 1.0)
+    return region.before * (1 + change) if draws.uniform[16] < 0.5 else region.before + 0.6 * change
 
 
-def moved(images: Tensor, draws: Draws) -> Tensor:
+def moved(region: Region, draws: Draws) -> Floats:
     """The image itself, shifted around its borders and possibly transposed (CutPaste)."""
-    height, width = images.shape[-2:]
-    rows = (draws.uniform[:, 11] * height).long()[:, None]
-    columns = (draws.uniform[:, 12] * width).long()[:, None]
-    y = (torch.arange(height) + rows) % height  # (N, H)
-    x = (torch.arange(width) + columns) % width  # (N, W)
-    batch = torch.arange(len(images))[:, None, None]
-    shifted = images.permute(0, 2, 3, 1)[batch, y[:, :, None], x[:, None, :]].permute(0, 3, 1, 2)
-    if height != width:
-        return shifted
-    return torch.where(_column(draws, 13) < 0.5, shifted.transpose(2, 3), shifted)
+    (height, width), window = region.size, region.window
+    down, right = int(draws.uniform[11] * height), int(draws.uniform[12] * width)
+    rows, columns = np.arange(window.top, window.bottom), np.arange(window.left, window.right)
+    if height == width and draws.uniform[13] < 0.5:
+        sources = np.add.outer((rows + right) % width, (columns + down) % height * width)
+    else:
+        sources = np.add.outer((rows + down) % height * width, (columns + right) % width)
+    return np.take(region.image, sources.reshape(-1)[region.local], axis=1)
 
 
-def texture(images: Tensor, draws: Draws) -> Tensor:
+def texture(region: Region, draws: Draws) -> Floats:
     """The image with smooth noise on it."""
-    return images + 0.5 * strength(draws) * draws.texture()[:, None]
+    noise = draws.texture(region.window).reshape(-1)[region.local]
+    return region.before + 0.5 * strength(draws) * noise
 
 
-def tint(images: Tensor, draws: Draws) -> Tensor:
+def tint(region: Region, draws: Draws) -> Floats:
     """Mostly one random colour, grey in 70 % of the cases, and always in grey images: colour would give it away."""
-    colour = draws.uniform[:, 17:20, None, None]
-    is_grey = ((images.amax(1) - images.amin(1)).flatten(1).amax(1) <= _GREY)[:, None, None, None]
-    colour = torch.where(is_grey | (_column(draws, 20) < 0.7), colour[:, :1], colour)
-    return 0.3 * images + 0.7 * colour
+    colour = np.array(draws.uniform[17:20], dtype=np.float32)
+    if draws.uniform[20] < 0.7 or np.ptp(region.image, axis=0).max() <= _GREY:
+        colour[:] = colour[0]
+    values = 0.3 * region.before
+    values += 0.7 * colour[:, None]
+    return values
 
 
 APPEARANCES: dict[str, Appearance] = {"light": light, "moved": moved, "texture": texture, "tint": tint}

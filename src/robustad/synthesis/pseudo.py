@@ -1,24 +1,32 @@
-"""The default generator of pseudo-anomalies: whole batches as tensors, every image from its own seed.
+"""The default generator of pseudo-anomalies: image by image, every one from its own seed.
 
 Deviates from PatchGuard's released generator (`robustad.synthesis.published`), each for a reason: regions have the
 shapes and sizes of real defects up to the whole object, not only rotated rectangles of the same image; a change is
-never weaker than ``min_change``, since what an attack can undo must not be learned as anomalous; and nothing loops over
-pixels.
+never weaker than ``min_change``, since what an attack can undo must not be learned as anomalous.
+
+Only the pixels of a region are computed, one image at a time: they stay in the processor's cache, where whole batches
+as tensors do not.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from bisect import bisect
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from robustad._checks import check_at_least, check_choice, check_fraction, check_images
 from robustad._random import derive_seed
 from robustad.synthesis.appearances import APPEARANCES
-from robustad.synthesis.draws import Draws, draw
-from robustad.synthesis.shapes import SHAPES
+from robustad.synthesis.draws import Floats, draw
+from robustad.synthesis.regions import Region
+from robustad.synthesis.shapes import SHAPES, Cover
 
 
 def _default_shapes() -> dict[str, float]:
@@ -78,6 +86,7 @@ class PseudoAnomalies:
 
     def __init__(self, config: PseudoAnomalyConfig | None = None) -> None:
         self.config = config or PseudoAnomalyConfig()
+        self._shapes, self._appearances = _Choice.of(self.config.shapes), _Choice.of(self.config.appearances)
 
     def __call__(self, images: Tensor, foreground: Tensor, *, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Anomalous images ``(N, 3, H, W)`` in [0, 1], and where they were changed, ``(N, H, W)`` bool.
@@ -96,94 +105,79 @@ class PseudoAnomalies:
                 f"`foreground` and `seeds` need one entry per image, got {len(images)} images, {len(foreground)} masks "
                 f"and {len(seeds)} seeds"
             )
-        device = images.device  # made on the CPU: the same numbers on every machine
-        images, foreground = images.cpu(), foreground.cpu()
-        foreground = foreground | ~foreground.flatten(1).any(1)[:, None, None]
-        masks = torch.zeros_like(foreground)
-        count = torch.tensor([1 + derive_seed(seed, "regions") % self.config.max_regions for seed in seeds])
-        for number in range(self.config.max_regions):
-            active = (count > number).nonzero()[:, 0]
-            if len(active) == 0:
-                break
-            region_seeds = [derive_seed(seeds[i], "region", number) for i in active.tolist()]
-            changed, mask = self._one_region(images[active], foreground[active], region_seeds)
-            images = images.index_copy(0, active, changed)
-            masks = masks.index_copy(0, active, masks[active] | mask)
-        return images.to(device), masks.to(device)
+        # made on the CPU, in float32: the same numbers on every machine
+        given, areas = images.detach().to("cpu", torch.float32), foreground.cpu().numpy()
+        made = torch.empty(given.shape)
+        masks = np.zeros(areas.shape, dtype=bool)
+        for image, result, area, mask, seed in zip(given, made, areas, masks, seeds, strict=True):
+            result.copy_(image)
+            self._change(result.numpy().reshape(3, -1), area if area.any() else ~area, mask.reshape(-1), seed)
+        return made.to(images), torch.from_numpy(masks).to(images.device)
 
-    def _one_region(self, images: Tensor, foreground: Tensor, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
-        draws = draw(seeds, (images.shape[-2], images.shape[-1]))
-        draws = dataclasses.replace(draws, half_sizes=self.config.half_sizes)
-        draws = _centred(draws, foreground)
-        shapes = _choose(draws.uniform[:, 9], self.config.shapes)
-        alpha = _by_kind(shapes, draws, SHAPES) * foreground
-        empty = alpha.flatten(1).amax(1) <= 0.5  # outside the foreground or below a pixel: take all of it instead
-        alpha = torch.where(empty[:, None, None], foreground.to(alpha.dtype), alpha)
-        kinds = _choose(draws.uniform[:, 21], self.config.appearances)
-        kinds = [
-            "light" if shape == "whole" or bare else kind
-            for shape, kind, bare in zip(shapes, kinds, empty.tolist(), strict=True)
-        ]
-        content = _content(kinds, images, draws)
-        mask = alpha > 0.5
-        change = (content - images) * alpha[:, None]
-        least = torch.tensor([self.config.min_change * (WHOLE_FACTOR if s == "whole" else 1) for s in shapes])
-        changed = (images + change * _gain(change, mask, least)).clamp(0, 1)
-        return _visible(images, changed, alpha[:, None], mask, least), mask
+    def _change(self, image: Floats, area: NDArray[np.bool_], mask: NDArray[np.bool_], seed: int) -> None:
+        """Write regions within ``area`` ``(H, W)`` into one image ``(3, H * W)`` and into its mask ``(H * W,)``."""
+        most, everywhere = self.config.max_regions, bool(area.all())
+        for number in range(1 if most == 1 else 1 + derive_seed(seed, "regions") % most):
+            draws = draw(derive_seed(seed, "region", number), area, self.config.half_sizes)
+            shape, kind = self._shapes.name(draws.uniform[9]), self._appearances.name(draws.uniform[21])
+            cover = SHAPES[shape](draws)
+            if not everywhere:
+                cover.alpha[~area[cover.window.slices]] = 0
+            if cover.alpha.max() <= 0.5:  # outside the foreground or below a pixel: take all of it instead
+                cover, kind = Cover(draws.everything, area.astype(np.float32)), "light"
+            elif shape == "whole":
+                kind = "light"
+            region = Region.of_cover(image, draws.size, cover)
+            least = self.config.min_change * (WHOLE_FACTOR if shape == "whole" else 1)
+            inside = region.alpha > 0.5
+            region.put(_changed(region, APPEARANCES[kind](region, draws), inside, least))
+            mask[region.index] |= inside
 
 
-def _gain(change: Tensor, mask: Tensor, least: Tensor) -> Tensor:
-    """Factor ``(N, 1, 1, 1)`` in [1, 6] that lifts the mean change inside the mask to ``least`` ``(N,)``."""
-    mean = _mean_inside(change.abs(), mask)
-    return (least / mean.clamp_min(1e-4)).clamp(1, 6)[:, None, None, None]
+class _Choice(NamedTuple):
+    """Names, and where the shares of their weights end."""
+
+    names: list[str]
+    edges: list[float]
+
+    @classmethod
+    def of(cls, weights: Mapping[str, float]) -> _Choice:
+        return cls(list(weights), list(accumulate(weights.values())))
+
+    def name(self, uniform: float) -> str:
+        """The name whose share a uniform number falls into."""
+        return self.names[bisect(self.edges, uniform * self.edges[-1], hi=len(self.edges) - 1)]
 
 
-def _visible(images: Tensor, changed: Tensor, alpha: Tensor, mask: Tensor, least: Tensor) -> Tensor:
-    """Step the light where the change came to nothing: black made darker, grey moved onto the same grey."""
-    weak = _mean_inside((changed - images).abs(), mask) < 0.99 * least
-    away = torch.where(_mean_inside(images, mask) < 0.5, 1.0, -1.0)
-    step = (1.5 * least * away)[:, None, None, None] * alpha / alpha.clamp_min(0.5)
-    return torch.where(weak[:, None, None, None], (images + step).clamp(0, 1), changed)
+def _changed(region: Region, content: Floats, inside: NDArray[np.bool_], least: float) -> Floats:
+    """Colours ``(3, K)`` of a region moved towards ``content``, by ``least`` on average over the pixels ``inside``.
+
+    A weaker change is amplified up to six times. Where that comes to nothing, the light is stepped instead: black made
+    darker, grey moved onto the same grey.
+
+    Args:
+        region: What to change.
+        content: New colours ``(3, K)``, clamped here; written to.
+        inside: The pixels that count ``(K,)``.
+        least: Mean absolute change, in pixel units of [0, 1].
+    """
+    before, alpha = region.before, region.alpha
+    change = np.clip(content, 0, 1, out=content)
+    change -= before
+    change *= alpha
+    mean = _mean(np.abs(change), inside)
+    if mean < least:
+        change *= min(least / max(mean, 1e-4), 6.0)
+    change += before
+    if mean >= least:  # between two colours: nothing to clamp, nothing to check
+        return change
+    after = np.clip(change, 0, 1, out=change)
+    if _mean(np.abs(after - before), inside) >= 0.99 * least:
+        return after
+    away = 1.5 * least if _mean(before, inside) < 0.5 else -1.5 * least
+    return (before + away * (alpha / np.maximum(alpha, 0.5))).clip(0, 1)
 
 
-def _mean_inside(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean over the channels and pixels of ``mask``, ``(N,)``."""
-    return (values.mean(1) * mask).flatten(1).sum(1) / mask.flatten(1).sum(1).clamp_min(1)
-
-
-def _centred(draws: Draws, foreground: Tensor) -> Draws:
-    """Move the centre of each region onto a random foreground pixel (row-major list, chosen by columns 0 and 1)."""
-    height, width = foreground.shape[-2:]
-    flat = foreground.flatten(1)
-    rank = (draws.uniform[:, 10] * flat.sum(1)).floor() + 1  # which foreground pixel, 1-based
-    index = (flat.cumsum(1) < rank[:, None]).sum(1)
-    uniform = draws.uniform.clone()
-    jitter = draws.uniform[:, :2]  # where inside that pixel
-    uniform[:, 0] = (index.div(width, rounding_mode="floor") + jitter[:, 0]) / height
-    uniform[:, 1] = (index % width + jitter[:, 1]) / width
-    return dataclasses.replace(draws, uniform=uniform)
-
-
-def _choose(uniform: Tensor, weights: Mapping[str, float]) -> list[str]:
-    names = list(weights)
-    edges = torch.tensor([weights[name] for name in names], dtype=torch.float64).cumsum(0)
-    index = torch.bucketize(uniform.double() * edges[-1], edges[:-1], right=True)
-    return [names[i] for i in index.tolist()]
-
-
-def _by_kind(kinds: Sequence[str], draws: Draws, table: Mapping[str, Callable[[Draws], Tensor]]) -> Tensor:
-    """Each image's shape, computing each kind only for the images that have it."""
-    result = draws.uniform.new_empty(len(draws.uniform), *draws.size)
-    for kind in dict.fromkeys(kinds):
-        index = torch.tensor([i for i, other in enumerate(kinds) if other == kind])
-        result[index] = table[kind](draws.select(index))
-    return result
-
-
-def _content(kinds: Sequence[str], images: Tensor, draws: Draws) -> Tensor:
-    """Each image's new content, computing each kind only for the images that have it."""
-    result = torch.empty_like(images)
-    for kind in dict.fromkeys(kinds):
-        index = torch.tensor([i for i, other in enumerate(kinds) if other == kind])
-        result[index] = APPEARANCES[kind](images[index], draws.select(index)).clamp(0, 1)
-    return result
+def _mean(values: Floats, inside: NDArray[np.bool_]) -> float:
+    """Mean of ``(3, K)`` over the channels and the pixels ``inside`` ``(K,)``, at least one."""
+    return float((values.sum(axis=0) * inside).sum()) / (3 * int(np.count_nonzero(inside)))

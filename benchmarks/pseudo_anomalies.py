@@ -1,50 +1,113 @@
-"""Claim "pseudo-anomalies": how many images per second the two generators change, on one thread."""
+"""Claim "pseudo-anomalies": how many images per second the generators change, on one thread, and whether it matters.
+
+The default generator is measured against the published one, once as described (`benchmarks.literal_generator`) and once
+as we have it, and against an update of the default recipe, which it must never hold up.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import count
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from benchmarks.timing import alternate
 from robustad._extras import require
+from robustad.detectors import PatchGuard
 from robustad.evaluation import BenchmarkRow
 from robustad.synthesis import PseudoAnomalies
 from robustad.synthesis.published import PublishedConfig, PublishedGenerator, PublishedRandom, bounds_for
+from robustad.training import Batch, StepContext, make_fabric, recipe
 
-SIZES, BATCH = (224, 128), 16  # the published recipe's size, and the default one's
+SIZES, BATCH = (224, 128), 16  # the published recipe's size, and the default one's; both have this batch
+Maker = Callable[[list[int]], tuple[Tensor, Tensor]]
+"""Makes the anomalies of these seeds, one per image."""
 
 
 def measure(*, quick: bool) -> list[BenchmarkRow]:
-    """Published generator (bit for bit as released) against the vectorised default, on crops of two photographs.
-
-    They do not make the same images: the default's regions are of other shapes, and larger.
-    """
+    """Crops of two photographs; the generators do not make the same images: the default's regions are larger."""
     require("cv2", "published").setNumThreads(1)
-    return [_measure(size, rounds=9 if quick else 41) for size in SIZES]
+    rounds = 9 if quick else 41
+    rows = [row for size in SIZES for row in _generators(size, rounds)]
+    return [*rows, _share_of_an_update(SIZES[1], rounds)]
 
 
-def _measure(size: int, *, rounds: int) -> BenchmarkRow:
+def _generators(size: int, rounds: int) -> list[BenchmarkRow]:
+    literal, port, default = makers(size)
+    for wanted, made in zip(literal(list(range(BATCH))), port(list(range(BATCH))), strict=True):
+        if not torch.equal(wanted, made):
+            raise RuntimeError("the literal generator and ours make different images; nothing was timed")
+    rivals = {"published generator as released": literal, "our port of the published generator": port}
+    return [
+        alternate(_with_new_seeds(rival), _with_new_seeds(default), rounds=rounds).row(
+            f"pseudo-anomalies at {size} px: {name} against the default one", per=BATCH, unit="images/s"
+        )
+        for name, rival in rivals.items()
+    ]
+
+
+def makers(size: int) -> tuple[Maker, Maker, Maker]:
+    """The published generator as described, as we have it, and the default one, on the same images."""
+    from benchmarks.literal_generator import generate  # needs the extra `published`
+
     pixels = photographs(BATCH, size)
-    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255  # (N,H,W,3) -> (N,3,H,W)
+    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div(255).contiguous()  # (N,H,W,3) -> (N,3,H,W)
     foreground = torch.ones(BATCH, size, size, dtype=torch.bool)
     lower, upper = bounds_for("photographs", None, size)
     published, default = PublishedGenerator(PublishedConfig(lower=lower, upper=upper)), PseudoAnomalies()
-    seeds, others = count(), count()
 
-    def as_published() -> object:
-        start = BATCH * next(seeds)
-        randoms = [PublishedRandom.from_seed(start + i) for i in range(BATCH)]
-        return published(pixels, foreground.numpy(), randoms)
+    def literally(seeds: list[int]) -> tuple[Tensor, Tensor]:
+        randoms = [PublishedRandom.from_seed(seed) for seed in seeds]
+        made, masks = generate(images, foreground[:, None].float(), randoms, lower)
+        return made, masks[:, 0] > 0
 
-    def as_default() -> object:
-        start = BATCH * next(others)
-        return default(images, foreground, seeds=range(start, start + BATCH))
+    def as_port(seeds: list[int]) -> tuple[Tensor, Tensor]:
+        return published(pixels, foreground.numpy(), [PublishedRandom.from_seed(seed) for seed in seeds])
 
-    claim = f"pseudo-anomalies at {size} px: published generator against the default one"
-    return alternate(as_published, as_default, rounds=rounds).row(claim, per=BATCH, unit="images/s")
+    return literally, as_port, lambda seeds: default(images, foreground, seeds=seeds)
+
+
+def _with_new_seeds(make: Maker) -> Callable[[], object]:
+    """Other anomalies each time, the same ones for every rival."""
+    numbers = count()
+
+    def call() -> object:
+        start = BATCH * next(numbers)
+        return make(list(range(start, start + BATCH)))
+
+    return call
+
+
+def _share_of_an_update(size: int, rounds: int) -> BenchmarkRow:
+    """The updates that the default recipe makes of one batch, against the generator's time for that batch."""
+    chosen = recipe("default")
+    config, updates = chosen.training, chosen.training.replays
+    images = torch.from_numpy(photographs(BATCH, size)).permute(0, 3, 1, 2).float().div(255).contiguous()
+    foreground, numbers = torch.ones(BATCH, size, size, dtype=torch.bool), list(range(BATCH))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        detector = chosen.detector_class(chosen.model_for(images)).train()
+    assert isinstance(detector, PatchGuard) and detector.image_size == size and config.batch_size == BATCH
+    detector.prepare(images, sources=torch.arange(BATCH))
+    made = PseudoAnomalies()(images, foreground, seeds=numbers)
+    method = chosen.make_method(detector, lambda *_a, **_k: made, images)
+    batch, fabric = Batch(images, foreground, numbers, numbers), make_fabric(config)
+    optimizer = torch.optim.AdamW(detector.parameters(), lr=0.0)
+
+    def update() -> None:
+        for _ in range(updates):
+            losses = method.loss(detector, batch, StepContext(10**6, 10**6, 0, fabric))
+            optimizer.zero_grad()
+            losses.total.backward()
+            method.after_backward()
+            optimizer.step()
+
+    pair = alternate(update, _with_new_seeds(makers(size)[2]), rounds=rounds)
+    claim = f"pseudo-anomalies at {size} px: update of the default recipe against its share of the generator's work"
+    return pair.row(claim, per=updates, unit="updates/s")
 
 
 def photographs(number: int, size: int) -> NDArray[np.uint8]:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from robustad.metrics import aupro, pixel_aupr, pixel_auroc
 
@@ -100,6 +101,21 @@ def test_ten_million_pixels_take_seconds():
     value = aupro(maps, masks)
     assert time.process_time() - started < 10
     assert value == pytest.approx(0.15, abs=0.002)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("outlier", [0.0, 1e7, 1e30])
+def test_scores_crowd_together(dtype, outlier):
+    """One pixel far away from all others: they share a few bins of the grid, or one, and are searched for there."""
+    generator = np.random.default_rng(1)
+    masks = generator.random((4, 20, 20)) < 0.3
+    maps = generator.integers(0, 300, masks.shape).astype(dtype) / 300
+    maps[masks] += dtype(0.1)
+    masks[0, 0, :2] = True
+    maps[0, 0, :2] = outlier, -outlier
+    assert pixel_auroc(maps, masks) == pytest.approx(roc_auc_score(masks.ravel(), maps.ravel()), abs=1e-12)
+    assert pixel_aupr(maps, masks) == pytest.approx(average_precision_score(masks.ravel(), maps.ravel()), abs=1e-9)
+    assert aupro(maps, masks) == pytest.approx(brute_force(maps, masks, 0.3), abs=1e-9)
 
 
 def test_pieces_and_memory_mapped_files_change_nothing(monkeypatch, tmp_path):

@@ -1,8 +1,8 @@
 """Normal samples counted against the anomalous ones, chunk by chunk: what exact pixel metrics need, in flat memory.
 
 Ranking metrics only ask how many normal samples lie below, at, and above each anomalous score. Anomalous pixels are
-few and are kept; normal ones, however many, are sorted a few million at a time, counted, and forgotten: 10^8 pixels on
-a memory-mapped file take the memory of the anomalous ones.
+few and are kept; normal ones, however many, are counted a million at a time, and forgotten: 10^8 pixels on a
+memory-mapped file take the memory of the anomalous ones.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from robustad.metrics._inputs import Bools, Floats, check_labels, check_scores, 
 
 CHUNK = 1 << 20
 """Pixels that are looked at together."""
-_BINS_PER_SCORE, _MAX_BINS = 8, 1 << 24
+_BINS_PER_SCORE, _MAX_BINS, _PROBES = 4, 1 << 24, 3
 Counts = NDArray[np.int64]
 
 
@@ -62,16 +62,9 @@ def tally(maps: Any, masks: Any) -> Tally:
         raise ValueError(f"undefined: none of the {values.size} `masks` is {missing}, both classes are needed")
     distinct, first, counts = np.unique(kept, return_inverse=True, return_counts=True)
     grid = _Grid(distinct)
-    # at each place: normal samples above the previous distinct anomalous score, up to this one
-    places, equal = np.zeros(len(distinct) + 1, dtype=np.int64), np.zeros(len(distinct), dtype=np.int64)
     for chunk, mask in _chunks(values, truth):
-        close = np.sort(grid.put(chunk[~mask]))
-        place = np.searchsorted(distinct, close)
-        places += np.bincount(place, minlength=len(places))
-        inside = int(np.searchsorted(close, distinct[-1], side="right"))
-        hits = place[:inside][distinct[place[:inside]] == close[:inside]]
-        equal += np.bincount(hits, minlength=len(equal))
-    not_above = (places + grid.places())[:-1].cumsum()
+        grid.put(chunk[~mask])
+    not_above, equal = grid.places()[:-1].cumsum(), grid.equal
     return Tally(
         anomalous=counts[::-1].astype(np.int64),
         first=(len(distinct) - 1 - first).astype(np.int64),
@@ -84,8 +77,14 @@ def tally(maps: Any, masks: Any) -> Tally:
 class _Grid:
     """Even bins over the anomalous scores: a normal score in a bin without any of them needs no closer look.
 
+    In a bin with anomalous scores the first ones are compared with, one after the other; only where a bin holds more of
+    them is a normal score searched for. Nothing is sorted but those.
+
     Args:
         distinct: Distinct anomalous scores, ascending.
+
+    Attributes:
+        equal: Normal scores seen so far that equal each anomalous score ``(m,)``.
     """
 
     def __init__(self, distinct: Floats) -> None:
@@ -95,10 +94,12 @@ class _Grid:
         width = float(distinct[-1] * quarter - self.low)
         largest = float(np.finfo(distinct.dtype).max)
         self.scale = distinct.dtype.type(min(self.count / width, largest) if width > 0 else 1.0)
-        bins = self.bins(distinct)
-        held = np.bincount(bins, minlength=self.count + 2)
-        self.occupied, self.before = held > 0, held.cumsum()  # scores in bins up to each
+        self.distinct, self.fenced = distinct, np.append(distinct, distinct.dtype.type(np.inf))
+        held = np.bincount(self.bins(distinct), minlength=self.count + 2)
+        self.occupied, self.before = held > 0, held.cumsum() - held  # scores in lower bins
         self.seen = np.zeros(self.count + 2, dtype=np.int64)
+        # of scores that were looked at: how many lie above the previous distinct anomalous score, up to this one
+        self.between, self.equal = (np.zeros(len(distinct) + extra, dtype=np.int64) for extra in (1, 0))
 
     def bins(self, scores: Floats) -> NDArray[np.intp]:
         """Bin of each score, never falling as scores rise; the first and the last one lie outside of the range."""
@@ -111,18 +112,29 @@ class _Grid:
         bins: NDArray[np.intp] = place.astype(np.intp)
         return bins
 
-    def put(self, scores: Floats) -> Floats:
-        """Count normal scores; returns those that share a bin with an anomalous one, which are not counted."""
+    def put(self, scores: Floats) -> None:
+        """Count normal scores."""
         bins = self.bins(scores)
-        close = self.occupied[bins]
         self.seen += np.bincount(bins, minlength=len(self.seen))
-        return scores[close]
+        shared = np.flatnonzero(self.occupied.take(bins))
+        close, place = scores.take(shared), self.before.take(bins.take(shared))
+        for _ in range(_PROBES):
+            place += self.fenced.take(place) < close
+        above = self.fenced.take(place) < close
+        if above.any():
+            found = np.sort(close[above])
+            close, place = (
+                np.append(close[~above], found),
+                np.append(place[~above], np.searchsorted(self.distinct, found)),
+            )
+        self.between += np.bincount(place, minlength=len(self.between))
+        self.equal += np.bincount(place[self.fenced.take(place) == close], minlength=len(self.equal))
 
     def places(self) -> Counts:
-        """Normal scores that were counted, by the number of distinct anomalous scores below them."""
+        """Normal scores by the number of distinct anomalous scores below them ``(m + 1,)``."""
         far = np.where(self.occupied, 0, self.seen)
-        found: Counts = np.bincount(self.before, weights=far, minlength=int(self.before[-1]) + 1).astype(np.int64)
-        return found
+        found = np.bincount(self.before, weights=far, minlength=len(self.between)).astype(np.int64)
+        return found + self.between
 
 
 def _chunks(values: NDArray[Any], truth: NDArray[Any]) -> Iterator[tuple[Floats, Bools]]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -12,23 +9,15 @@ import torch
 pytest.importorskip("cv2")
 pytest.importorskip("noise")
 
+from benchmarks.literal_generator import generate
+
 from robustad.synthesis.published import PublishedConfig, PublishedGenerator, PublishedRandom
 
 LOWER = 9
 
 
-@pytest.fixture
-def generate(monkeypatch):
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))
-    from benchmarks.literal_generator import generate
-
-    yield generate
-    for name in [name for name in sys.modules if name.split(".")[0] == "benchmarks"]:
-        monkeypatch.delitem(sys.modules, name)
-
-
 @pytest.mark.parametrize("kind", ["everything", "disc", "diagonal"])
-def test_equal_to_our_port(generate, kind):
+def test_equal_to_our_port(kind):
     count, size = 40, 72
     pixels = np.random.default_rng(0).integers(0, 256, (count, size, size, 3)).astype(np.uint8)
     rows, columns = np.mgrid[:size, :size]

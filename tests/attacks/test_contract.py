@@ -241,6 +241,30 @@ def test_images_that_reached_their_goal_are_left_alone_and_the_others_lose_nothi
 
 
 @every
+def test_what_a_run_starts_from_is_never_lost(name, norm):
+    target, clean, radius = objective(), images(), RADIUS[norm]
+    found = make("apgd", norm, steps=40)(target, clean, epsilon=radius)
+    attacked = make(name, norm)(target, clean, epsilon=radius, start=found)
+    assert (values(target, attacked) >= values(target, found) - 1e-6).all()
+    assert (length(attacked - clean, norm) <= radius + 1e-6).all()
+    outside = make(name, norm)(target, clean, epsilon=radius, start=1 - clean)
+    assert (length(outside - clean, norm) <= radius + 1e-6).all() and outside.min() >= 0 and outside.max() <= 1
+    assert (values(target, outside) >= values(target, clean)).all()
+    last = make(name, norm, keep="last")(target, clean, epsilon=radius, start=found, goals=values(target, found) - 1e-4)
+    torch.testing.assert_close(last, found, rtol=0, atol=1e-6)  # finished before the first step
+    with pytest.raises(ValueError, match=r"`start` must be \(5, 3, 8, 8\) as the images are, got \(4, 3, 8, 8\)"):
+        make(name, norm)(target, clean, epsilon=radius, start=found[:4])
+
+
+def test_two_halves_of_a_run_are_the_run():
+    target, clean = objective(Toy(dtype=torch.float64)), images(dtype=torch.float64)
+    way = {"epsilon": 8 / 255}
+    whole = make("pgd", "linf", steps=8, rel_stepsize=0.1, keep="last")(target, clean, **way)
+    half = make("pgd", "linf", steps=4, rel_stepsize=0.1, keep="last")
+    torch.testing.assert_close(half(target, clean, **way, start=half(target, clean, **way)), whole, rtol=0, atol=1e-12)
+
+
+@every
 def test_errors(name, norm):
     attack, target, clean = make(name, norm), objective(), images()
     with pytest.raises(ValueError, match=r"`epsilon` must not be negative, got -0\.1"):

@@ -47,7 +47,7 @@ class APGD(Attack):
 
     def run(self, climb: Climb, noise: Tensor, restart: int) -> Tensor:
         """See `Attack.run`."""
-        x = climb.ball.start(noise) if self.random_start or restart > 0 else climb.clean
+        x = climb.ball.start(noise) if self.random_start or restart > 0 else climb.start
         state = _State(x, *climb.slope(x), climb.ball.epsilon)
         checkpoints, last = self.checkpoints(), 0
         for step in range(1, self.steps + 1):

@@ -35,10 +35,14 @@ class Best:
 
     def update(self, images: Tensor, values: Tensor, index: Tensor) -> None:
         """Keep ``images`` where their ``values`` are higher than what is kept of the images ``index``."""
+        if len(index) == len(self.values):  # all of them, in their order: as below, without picking them out
+            better = values > self.values
+            self.images = torch.where(better[:, None, None, None], images, self.images)
+            self.values = torch.where(better, values, self.values)
+            return
         better = values > self.values[index]
-        chosen = index[better]
-        self.values[chosen] = values[better]
-        self.images[chosen] = images[better]
+        self.images[index] = torch.where(better[:, None, None, None], images, self.images[index])
+        self.values[index] = torch.where(better, values, self.values[index])
 
     def unfinished(self, index: Tensor) -> Tensor:
         """Which of the images ``index`` have not reached their goal: bool, as long as ``index``."""
@@ -54,13 +58,14 @@ class Climb:
         objective: What is maximised.
         ball: Where to search, for the whole batch.
         best: Keeper of the best iterates.
-        index: The images of the batch that this run begins with.
+        index: The images of the batch that this run begins with, ascending.
+        start: Where a run begins that does not begin at random ``(N, 3, H, W)``, for the whole batch.
     """
 
-    def __init__(self, objective: Objective, ball: Ball, best: Best, index: Tensor) -> None:
+    def __init__(self, objective: Objective, ball: Ball, best: Best, index: Tensor, start: Tensor) -> None:
         self.objective, self.best, self.index = objective, best, index
-        self.ball = ball.part(index)
-        self._ends = ball.centre.clone()
+        self.ball, self.start = ball.part(index), start[index]
+        self._ends = start.clone()
 
     @property
     def clean(self) -> Tensor:
@@ -82,6 +87,8 @@ class Climb:
 
     def narrow(self, x: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
         """Leave finished images alone from here on; ``x`` and whatever else is kept per image become shorter."""
+        if self.best.goals is None:  # and the processor need not wait for the device to say so
+            return (x, *others)
         stay = self.best.unfinished(self.index)
         if bool(stay.all()):
             return (x, *others)
@@ -144,6 +151,7 @@ class Attack(ABC):
         generator: torch.Generator | None = None,
         mask: Tensor | None = None,
         goals: Tensor | None = None,
+        start: Tensor | None = None,
     ) -> Tensor:
         """Perturbed images ``(N, 3, H, W)`` in [0, 1].
 
@@ -154,11 +162,15 @@ class Attack(ABC):
             generator: Source of random starts; the same generator state gives the same result.
             mask: Pixels that may change ``(N, H, W)``, bool; None = all.
             goals: Values ``(N,)`` from which on an image is left alone, which saves its passes; None = none.
+            start: Where the first run begins ``(N, 3, H, W)``, unless it begins at random; drawn into the ball if it
+                lies outside. ``keep="best"`` never returns less. None = the clean images.
         """
         check_images(images)
         check_epsilon(epsilon, norm=self.norm)
         if mask is not None and mask.shape != (len(images), *images.shape[-2:]):
             raise ValueError(f"`mask` must be {(len(images), *images.shape[-2:])}, got {tuple(mask.shape)}")
+        if start is not None and start.shape != images.shape:
+            raise ValueError(f"`start` must be {tuple(images.shape)} as the images are, got {tuple(start.shape)}")
         if epsilon == 0 or len(images) == 0:
             return images.detach().clone()
         key = int(torch.randint(2**62, (1,), generator=generator)) if generator is not None else 0
@@ -166,14 +178,16 @@ class Attack(ABC):
         ball = Ball(clean, epsilon, self.norm, None if mask is None else mask[:, None])
         every = torch.arange(len(clean), device=clean.device)
         with torch.no_grad():
-            values = objective(clean, every).detach()
-        best = Best(clean.clone(), values.clone(), goals)
-        result = clean
+            best = Best(clean.clone(), objective(clean, every).detach().clone(), goals)
+            if start is not None:
+                start = ball.clip(start.detach())
+                best.update(start, objective(start, every).detach(), every)
+        result = start = clean if start is None else start
         for restart in range(self.restarts):
             open_ones = every[best.unfinished(every)]
             if len(open_ones):
                 noise = _image_noise(clean[open_ones], key, restart)
-                result = self.run(Climb(objective, ball, best, open_ones), noise, restart)
+                result = self.run(Climb(objective, ball, best, open_ones, start), noise, restart)
         if self.keep == "best" or self.restarts > 1:
             result = best.images
         return ball.clip(result).detach()

@@ -60,7 +60,7 @@ class EstimatedPGD(Attack):
         """See `Attack.run`."""
         share = 2.5 / self.steps if self.rel_stepsize is None else self.rel_stepsize
         sources = dict(zip(climb.index.tolist(), image_generators(noise), strict=True))
-        x = climb.ball.start(noise) if restart > 0 else climb.clean
+        x = climb.ball.start(noise) if restart > 0 else climb.start
         for _ in range(self.steps):
             (x,) = climb.narrow(x)
             if len(x) == 0:

@@ -49,7 +49,7 @@ class PGD(Attack):
     def run(self, climb: Climb, noise: Tensor, restart: int) -> Tensor:
         """See `Attack.run`."""
         share = 2.5 / self.steps if self.rel_stepsize is None else self.rel_stepsize
-        x = climb.ball.start(noise) if self.random_start or restart > 0 else climb.clean
+        x = climb.ball.start(noise) if self.random_start or restart > 0 else climb.start
         way = torch.zeros_like(x)
         for _ in range(self.steps):
             _, gradient = climb.slope(x)

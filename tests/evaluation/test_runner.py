@@ -1,4 +1,5 @@
 import dataclasses
+import time
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from robustad.metrics import auroc, matched_auroc, pixel_auroc
 
 SUITE = Suite(steps=2, strong_steps=2)
 RADII = [4 / 255, 8 / 255]
+EPSILON = 4 / 255
 SUBJECT = Subject(detector="tiny", recipe="default", data="made", split="dev", seed=3)
 
 
@@ -351,6 +353,25 @@ def test_long_attacks_are_announced_with_what_they_will_take(marked, monkeypatch
     evaluate(TinyDetector(), marked, suite, epsilons=(4 / 255, 8 / 255))
     text = capsys.readouterr().err
     assert "testing: 16 images, 2 passes for each of them at each of 2 radii: about" in text
+
+
+def test_what_is_announced_was_measured_without_reading_images(marked, monkeypatch, capsys):
+    class Slow(ImageDataset):
+        def __getitem__(self, index):
+            time.sleep(0.02)
+            return super().__getitem__(index)
+
+    class Steady(TinyDetector):
+        def patch_logits(self, images):
+            time.sleep(0.002 * len(images))
+            return super().patch_logits(images)
+
+    monkeypatch.setattr("robustad.evaluation.runner.WORTH_SAYING", 0.01)
+    monkeypatch.setattr("robustad.evaluation.runner.duration_text", lambda seconds: f"<{seconds}>")
+    suite = Suite(attacks=("pgd",), steps=9)
+    evaluate(Steady(), Slow(marked.samples, 16), suite, epsilons=(EPSILON,))
+    seconds = float(capsys.readouterr().err.split("<")[1].split(">")[0])
+    assert 1.0 < seconds / (10 * 16 * 0.002) < 4.0  # reading took eleven times as long
 
 
 @pytest.mark.parametrize(

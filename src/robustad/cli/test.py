@@ -53,6 +53,7 @@ def run(arguments: Any) -> int:
         "strong_steps",
         "restarts",
         "queries",
+        "precision",
         "certify",
         "certify_samples",
         "max_images",

@@ -28,6 +28,8 @@ def add_attacks(parser: Parser, default: TestConfig) -> None:
     add("--restarts", type=int, default=None, help=f"runs of the strong attacks; default: {default.restarts}")
     add("--queries", type=int, default=None, help=f"queries of square; default: {default.queries}")
     add("--stop-early", action="store_true", help="spare images that rank behind all of the other class already")
+    precision = "of long attacks: float32, bfloat16 (all but their last steps), or auto: where the hardware has it"
+    add("--precision", type=str, default=None, help=f"{precision}; default: {default.precision}")
     add("--transfer", type=str, default=None, help="another checkpoint, whose adversarial images are tried, too")
 
 

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from robustad._random import torch_generator
+from robustad.attacks import APGD, PGD, Attack
 from robustad.evaluation.protocol import GOALS, Plan, Run, Scene
-from robustad.evaluation.witness import Judged, away
+from robustad.evaluation.witness import Judged, Witness, away
+
+FINISH = 0.1
+"""Share of the steps, three at least, that are computed in float32 where the others are not."""
+SHORTEST = 20
+"""Steps from which on passes are rounded at all: there is little to gain below."""
 
 
 @dataclass(frozen=True)
@@ -37,16 +43,25 @@ class Batch:
         targets: Who is attacked, see `Suite`; the others stay clean.
         seed: Seed of random starts; results depend on the image, not on its place in the batch.
         goals: Wrongness ``(N,)`` of the reported score from which on an image is left alone; None = never.
+        rounds: Whether attacks climb in bfloat16 and only end in float32, see `stages`.
     """
 
     def __init__(
-        self, scene: Scene, images: Tensor, *, targets: str = "both", seed: int = 0, goals: Tensor | None = None
+        self,
+        scene: Scene,
+        images: Tensor,
+        *,
+        targets: str = "both",
+        seed: int = 0,
+        goals: Tensor | None = None,
+        rounds: bool = False,
     ) -> None:
         self.scene, self.seed = scene, seed
         self.clean = self._seen(images)
         chosen = {"both": torch.ones_like(scene.labels), "anomalous": scene.labels, "normal": ~scene.labels}[targets]
         self._chosen = chosen.nonzero()[:, 0]
         self._part = _subset(scene, self._chosen)
+        self._rounded = in_bfloat16(self._part) if rounds else None
         self._goals = None if goals is None else goals[self._chosen]
         self._done: dict[tuple[Run, float], Attacked] = {}
 
@@ -67,20 +82,44 @@ class Batch:
         return self._done[key]
 
     def _perturb(self, run: Run, images: Tensor, epsilon: float) -> Tensor:
-        scene = self._part
+        phases = stages(run.attack) if self._rounded is not None else None
+        if self._rounded is None or phases is None:
+            return self._climb(run, self._part, images, epsilon)
+        climb, finish = phases
+        reached = self._climb(replace(run, attack=climb), self._rounded, images, epsilon)
+        return self._climb(replace(run, attack=finish), self._part, images, epsilon, start=reached)
+
+    def _climb(self, run: Run, scene: Scene, images: Tensor, epsilon: float, *, start: Tensor | None = None) -> Tensor:
         objective = GOALS[run.goal].build(scene)
         generator = torch_generator(self.seed, "attack", run.goal)
         goals = self._goals if run.goal == "score" else None  # other objectives have another scale
         if not run.judged:
-            return run.attack(objective, images, epsilon=epsilon, generator=generator, goals=goals)
+            return run.attack(objective, images, epsilon=epsilon, generator=generator, goals=goals, start=start)
         judged = Judged(objective, scene.detector, scene.labels, images)
-        run.attack(judged, images, epsilon=epsilon, generator=generator, goals=goals)
+        run.attack(judged, images, epsilon=epsilon, generator=generator, goals=goals, start=start)
         return judged.images
 
     def _seen(self, images: Tensor) -> Attacked:
         with torch.no_grad():
             prediction = self.scene.detector(images)
         return Attacked(images, prediction.scores, prediction.anomaly_maps)
+
+
+def stages(attack: Attack) -> tuple[Attack, PGD] | None:
+    """An attack in two parts of as many steps in all: most of it in bfloat16, and the rest in float32 from there.
+
+    Rounded values cannot tell the best of many good iterates; the end in float32 can, and makes up for what rounded
+    directions missed. None for attacks of fewer than `SHORTEST` steps, and for those that use values only, which
+    rounding would mislead.
+    """
+    if not isinstance(attack, PGD | APGD) or attack.steps < SHORTEST:
+        return None
+    last, share = max(3, round(FINISH * attack.steps)), 2.5 / attack.steps
+    climb = replace(attack, steps=attack.steps - last)
+    if isinstance(climb, PGD):
+        share = share if climb.rel_stepsize is None else climb.rel_stepsize
+        climb = replace(climb, rel_stepsize=share)
+    return climb, PGD(steps=last, rel_stepsize=share, norm=attack.norm, keep=attack.keep)
 
 
 def worst_case(results: Iterable[Attacked], labels: Tensor) -> Attacked:
@@ -108,6 +147,12 @@ def worst_case(results: Iterable[Attacked], labels: Tensor) -> Attacked:
         scores=worst * away(labels).to(worst),
         maps=torch.stack(maps)[winner, index] if len(maps) == len(candidates) else None,
     )
+
+
+def in_bfloat16(scene: Scene) -> Scene:
+    """The same images, and detectors that compute in bfloat16."""
+    other = None if scene.other is None else Witness(scene.other.detector, rounds=True)
+    return scene._replace(detector=Witness(scene.detector.detector, rounds=True), other=other)
 
 
 def _subset(scene: Scene, index: Tensor) -> Scene:

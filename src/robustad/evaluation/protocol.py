@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from robustad._checks import check_at_least, check_choice
+from robustad._precision import PRECISIONS
 from robustad.attacks import (
     APGD,
     FGSM,
@@ -171,6 +172,9 @@ class Suite:
         white_box: Whether attacks that need a gradient are run; not where there is none.
         stop_early: Leave an image alone once its attacked score lies beyond all clean scores of the other class. No
             AUROC changes by that, since all its pairs are lost already; its score itself would have moved further.
+        precision: Of the passes of attacks that use gradients: ``float32``; ``bfloat16``, the last tenth of their steps
+            in float32 (see `robustad.evaluation.ensemble.stages`); ``auto`` = bfloat16 where the hardware has it.
+            Scores are reported in float32.
     """
 
     attacks: tuple[str, ...] | None = None
@@ -182,12 +186,14 @@ class Suite:
     stop_early: bool = False
     norm: str = "linf"
     white_box: bool = True
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         for name in self.attacks or ():
             check_choice("attacks", name, SUITE)
         check_choice("targets", self.targets, TARGETS)
         check_choice("norm", self.norm, NORMS)
+        check_choice("precision", self.precision, PRECISIONS)
         for name in ("steps", "strong_steps", "restarts", "queries"):
             check_at_least(name, getattr(self, name), 1)
 

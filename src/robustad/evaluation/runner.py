@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from robustad._checks import check_at_least, check_radii
+from robustad._precision import is_bfloat16
 from robustad._progress import Progress, duration_text
-from robustad.attacks import Ball
+from robustad.attacks import Ball, value_and_grad
 from robustad.data import ImageDataset, against_each
-from robustad.evaluation.ensemble import Attacked, Batch
-from robustad.evaluation.protocol import Plan, Scene, Suite
+from robustad.evaluation.ensemble import Attacked, Batch, in_bfloat16
+from robustad.evaluation.protocol import GOALS, Plan, Scene, Suite
 from robustad.evaluation.store import Arrays, Store
 from robustad.evaluation.witness import Witness, device_of, frozen
 from robustad.metrics import PIXEL_METRICS
@@ -166,10 +167,14 @@ def evaluate(
 
 
 def _announce(shown: Progress, work: _Work, radii: Sequence[float], seconds: float) -> None:
-    """Say what attacks will take, if that is worth saying; a pass with its gradient takes three times as long."""
+    """Say what attacks will take, if that may be worth saying; ``seconds`` per image is what clean ones took."""
     passes = sum(run.cost for run in work.runs)
-    slow = sum(run.cost * (3 if run.attack.uses_gradient else 1) for run in work.runs)
-    expected = slow * len(radii) * len(work.dataset) * seconds
+    steep = sum(run.cost for run in work.runs if run.attack.uses_gradient)
+    images = len(radii) * len(work.dataset)
+    if (passes + 2 * steep) * images * seconds < WORTH_SAYING:
+        return
+    plain, slope = work.seconds()  # the first pass over clean images also read them
+    expected = ((passes - steep) * plain + steep * slope) * images
     if expected >= WORTH_SAYING:
         shown.announce(
             f"{len(work.dataset):,} images, {passes:,} passes for each of them at each of {len(radii)} radii: "
@@ -195,7 +200,7 @@ class _Work:
     ) -> None:
         self.detector, self.dataset, self.suite, self.seed, self.store = detector, dataset, suite, seed, store
         self.other = None if other is None else Witness(other)
-        self.device = device_of(detector)
+        self.device, self.rounds = device_of(detector), is_bfloat16(suite.precision)
         self.labels = np.array([sample.label for sample in dataset.samples], dtype=np.bool_)
         self.marked = any(sample.label and sample.has_mask for sample in dataset.samples)
         self.plans = suite.plans(detector, has_masks=self.marked, has_other=other is not None)
@@ -230,10 +235,26 @@ class _Work:
                 name = self.dataset.samples[index].name
                 raise ValueError(f"the detector scores {name} with {score}; correct it, then test again")
 
+    def seconds(self) -> tuple[float, float]:
+        """What a pass takes per image, and one with its gradient as attacks make it, measured on the first images."""
+        images, items = self._read(self.chunks[0])
+        scene = in_bfloat16(self._scene(items)) if self.rounds else self._scene(items)
+        steep = (run for run in self.runs if run.attack.uses_gradient)
+        objective, taken = GOALS[next(steep, self.runs[0]).goal].build(scene), []
+        index = torch.arange(len(images), device=self.device)
+        for gradient in (False, any(run.attack.uses_gradient for run in self.runs)):
+            began = time.monotonic()
+            with torch.no_grad():
+                values = value_and_grad(objective, images)[0] if gradient else objective(images, index)
+            values.cpu()  # which waits for the device
+            taken.append((time.monotonic() - began) / len(images))
+        return taken[0], taken[1]
+
     def attack(self, chunk: range, epsilon: float, shown: Progress) -> Arrays:
         """Scores, maps and pictures of one chunk under every attack at one radius; radius 0 = clean."""
         kept = [index for index in chunk if index in self.kept]
-        key = ("attack", chunk, epsilon, self.plans, self.suite.targets, self.suite.stop_early, self.seed, kept)
+        suite = (self.suite.targets, self.suite.stop_early, self.rounds)
+        key = ("attack", chunk, epsilon, self.plans, *suite, self.seed, kept)
         arrays = self.store.get(*key)
         if arrays is None:
             arrays = self._attack(chunk, epsilon)
@@ -245,7 +266,9 @@ class _Work:
     def _attack(self, chunk: range, epsilon: float) -> Arrays:
         images, items = self._read(chunk)
         goals = None if self.goals is None else torch.from_numpy(self.goals[list(chunk)]).to(self.device)
-        batch = Batch(self._scene(items), images, targets=self.suite.targets, seed=self.seed, goals=goals)
+        batch = Batch(
+            self._scene(items), images, targets=self.suite.targets, seed=self.seed, goals=goals, rounds=self.rounds
+        )
         if epsilon == 0:
             return self._arrays(chunk, "none", batch.clean)
         ball = Ball(images, epsilon, self.suite.norm)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from robustad._precision import rounded
 from robustad.attacks import Objective
+from robustad.attacks.base import Best
 from robustad.types import Prediction
 
 
@@ -19,16 +21,19 @@ class Witness:
     Args:
         detector: Images ``(N, 3, S, S)`` to a `Prediction`. Where it has ``patch_logits`` and ``image_scores``, its
             maps are not computed for an attack that does not look at them.
+        rounds: Whether it computes in bfloat16; what it gives is float32 all the same.
     """
 
-    def __init__(self, detector: Any) -> None:
-        self.detector = detector
+    def __init__(self, detector: Any, *, rounds: bool = False) -> None:
+        self.detector, self.rounds = detector, rounds
         self.seen: Tensor | None = None
         self._short = hasattr(detector, "patch_logits") and hasattr(detector, "image_scores")
 
     def __call__(self, images: Tensor, /) -> Prediction:
         """The full prediction."""
-        prediction: Prediction = self.detector(images)
+        with self._passes(images):
+            scores, maps = self.detector(images)
+        prediction = Prediction(self._given(scores, images), None if maps is None else self._given(maps, images))
         self.seen = prediction.scores.detach()
         return prediction
 
@@ -41,10 +46,17 @@ class Witness:
 
     def patch_logits(self, images: Tensor) -> Tensor:
         """Patch logits ``(N, P)``."""
-        logits: Tensor = self.detector.patch_logits(images)
+        with self._passes(images):
+            logits = self._given(self.detector.patch_logits(images), images)
         with torch.no_grad():
-            self.seen = self.detector.image_scores(logits) if self._short else self.detector(images).scores
+            self.seen = self.detector.image_scores(logits) if self._short else self(images).scores
         return logits
+
+    def _passes(self, images: Tensor) -> AbstractContextManager[None]:
+        return rounded(images.device) if self.rounds else nullcontext()
+
+    def _given(self, values: Tensor, images: Tensor) -> Tensor:
+        return values.to(images.dtype) if self.rounds else values
 
 
 class Judged:
@@ -62,19 +74,20 @@ class Judged:
 
     def __init__(self, objective: Objective, witness: Witness, labels: Tensor, images: Tensor) -> None:
         self.objective, self.witness = objective, witness
-        self.images = images.detach().clone()
         self._away = away(labels)
-        self._worst = torch.full((len(images),), -torch.inf, device=images.device)
+        self._kept = Best(images.detach().clone(), torch.full((len(images),), -torch.inf, device=images.device))
+
+    @property
+    def images(self) -> Tensor:
+        """What was kept ``(N, 3, S, S)``."""
+        return self._kept.images
 
     def __call__(self, images: Tensor, index: Tensor) -> Tensor:
         """The objective's own values ``(n,)``."""
         values = self.objective(images, index)
         assert self.witness.seen is not None
-        wrong = self.witness.seen.to(self._worst) * self._away[index]
-        better = wrong > self._worst[index]
-        chosen = index[better]
-        self._worst[chosen] = wrong[better]
-        self.images[chosen] = images.detach()[better]
+        wrong = self.witness.seen.to(self._kept.values) * self._away[index]
+        self._kept.update(images.detach(), wrong, index)
         return values
 
 

@@ -8,8 +8,8 @@ from typing import Any, Self
 
 from robustad._checks import check_at_least, check_choice, check_epsilon, check_fraction
 from robustad._configs import from_plain
+from robustad._precision import PRECISIONS
 
-PRECISIONS = ("auto", "float32", "bfloat16")
 SCHEDULES = ("cosine", "published", "cobra")
 OPTIMIZERS = ("adamw", "lars")
 BALANCES = ("patches", "images")

@@ -14,6 +14,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from robustad._precision import is_bfloat16
 from robustad._progress import Progress
 from robustad._random import derive_seed
 from robustad.errors import TrainingError
@@ -284,17 +285,7 @@ def make_fabric(config: TrainingConfig, **options: Any) -> Fabric:
 
 
 def _precision(name: str) -> Any:
-    if name == "auto":
-        name = "bfloat16" if has_bfloat16() else "float32"
-    return {"bfloat16": "bf16-mixed", "float32": "32-true"}[name]
-
-
-def has_bfloat16() -> bool:
-    """Whether this machine multiplies bfloat16 matrices in hardware."""
-    if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported())
-    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(getattr(torch.cpu, name, bool)() for name in names)
+    return "bf16-mixed" if is_bfloat16(name) else "32-true"
 
 
 @contextmanager

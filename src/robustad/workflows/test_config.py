@@ -29,6 +29,7 @@ class TestConfig:
         restarts: Runs of the strong attacks; further ones start at random.
         queries: Times that ``square`` scores each image.
         stop_early: Leave an image alone once it ranks behind all clean images of the other class; see `Suite`.
+        precision: ``float32``, ``bfloat16`` or ``auto``: of the passes of long attacks; see `Suite`.
         corruptions: Names out of `robustad.corruptions.CORRUPTIONS` or ``.GROUPS``; ``all`` = each of them.
         severities: Severities of corruptions, 1 to 5.
         certify: Standard deviation of the noise that the detector is smoothed with to say what is certain in L2; 0 = no
@@ -57,6 +58,7 @@ class TestConfig:
     restarts: int = 2
     queries: int = 1000
     stop_early: bool = False
+    precision: str = "float32"
     corruptions: tuple[str, ...] = ()
     severities: tuple[int, ...] = (1, 3, 5)
     certify: float = 0.0
@@ -116,6 +118,7 @@ class TestConfig:
             queries=self.queries,
             stop_early=self.stop_early,
             norm=self.norm,
+            precision=self.precision,
         )
 
 

@@ -17,7 +17,16 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import claims, cobra_step, pixel_metrics, predict, pseudo_anomalies, roofline, training_step
+from benchmarks import (
+    claims,
+    cobra_step,
+    pgd_evaluation,
+    pixel_metrics,
+    predict,
+    pseudo_anomalies,
+    roofline,
+    training_step,
+)
 from robustad._checks import check_choice
 from robustad._memory import keep_freed_memory
 from robustad.evaluation import BenchmarkRow, Results, machine_description
@@ -29,6 +38,7 @@ CLAIMS: dict[str, Callable[..., list[BenchmarkRow]]] = {
     "cobra-step": cobra_step.measure,
     "pixel-metrics": pixel_metrics.measure,
     "predict": predict.measure,
+    "pgd-evaluation": pgd_evaluation.measure,
 }
 ROOT = Path(__file__).parents[1]
 OUT = {True: Path("results/bench.json"), False: Path("results/bench-full.json")}

@@ -12,8 +12,8 @@ from functools import cache
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
+from robustad._precision import has_bfloat16
 from robustad.evaluation import BenchmarkRow
-from robustad.training.engine import has_bfloat16
 
 _SIDES, _ROUNDS = (1024, 2048), 7
 _ATEN = torch.ops.aten

@@ -141,13 +141,22 @@ VIEWS = {
         over="data",
     ),
 }
-CLAIMS = {
+CLAIMS: dict[str, tuple[str, str | tuple[str, ...]]] = {
     "pseudo-anomalies": ("bench.json", "pseudo-anomalies"),
-    "train-step": ("bench.json", "train step"),
-    "cobra-step": ("bench.json", "cobra step"),
+    "steps": ("bench.json", ("train step", "cobra step")),
     "cobra-score-speed": ("digits-scores.json", "cobra score"),
+    "pgd-evaluation": ("bench.json", "pgd evaluation"),
+    "pixel-metrics": ("bench.json", ("pixel auroc", "aupro")),
+    "start-up": ("bench.json", "start-up"),
+    "predict": ("predict.json", "predict"),
+    "roofline": ("bench.json", "gemm peak"),
 }
 """Tables of speed: the file, and how their claims begin."""
+COMMANDS = {
+    "digits-scores.json": "python tools/evidence.py digits",
+    "predict.json": ".venv-anomalib/bin/python -m benchmarks predict --out results/predict.json",
+}
+"""What makes a file of `CLAIMS`, if `make bench` does not."""
 
 
 def figures(view: View, folder: Path) -> str:
@@ -169,12 +178,12 @@ def figures(view: View, folder: Path) -> str:
     return "\n\n".join([markdown(["", *view.columns], body), *origins, *missing])
 
 
-def comparisons(file: str, claim: str, folder: Path) -> str:
+def comparisons(file: str, claim: str | tuple[str, ...], folder: Path) -> str:
     """Measured comparisons of speed as Markdown, or a line that says how to measure them."""
     results = _read(folder / file)
     rows = [] if results is None else [row for row in results.benchmarks if row.claim.startswith(claim)]
     if results is None or not rows:
-        return not_measured("make bench")
+        return not_measured(COMMANDS.get(file, "make bench"))
     head = ["claim", "baseline", "ours", "unit", "times better", "share of peak"]
     return "\n\n".join([markdown(head, [_comparison(row) for row in rows]), _origin(results, folder / file)])
 

@@ -62,7 +62,7 @@ class Effort(NamedTuple):
     cobra: int
 
 
-FULL, QUICK = Effort(100, 2000, 1500, 600), Effort(40, 500, 600, 250)
+FULL, QUICK = Effort(100, 1000, 1500, 600), Effort(40, 100, 400, 150)
 
 
 def robustness(effort: Effort = FULL, name: str = "robustness") -> None:

@@ -108,7 +108,7 @@ def show(rows: Iterable[BenchmarkRow], least: Mapping[str, float]) -> None:
         share = "–" if row.share_of_peak is None else f"{row.share_of_peak:.0%}"
         ours = f"{row.ours:,.3g} {row.unit}"
         table.add_row(row.claim, f"{row.baseline:,.3g} {row.unit}", ours, f"{row.ratio:.2f}{claimed}", share)
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else 160).print(table)  # a log is not folded to 80 columns
 
 
 if __name__ == "__main__":

@@ -89,7 +89,7 @@ def measure(*, quick: bool) -> list[BenchmarkRow]:
     literal, merged, half, update = steps
     _check_equal(literal, detectors[0], merged, detectors[1])
     counts = {step: operations(step) for step in steps}
-    pairs = alternate_all(literal, [merged, half, update], rounds=2 if quick else 3)
+    pairs = alternate_all(literal, [merged, half, update], rounds=5 if quick else 3)
 
     def row(text: str, pair: Pair, step: Step, dtype: torch.dtype) -> BenchmarkRow:
         share = share_of_peak(counts[step], pair.ours, dtype)

@@ -13,15 +13,12 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import logging
 import resource
 import subprocess
 import sys
 import tempfile
 import time
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,6 +29,7 @@ from PIL import Image
 
 from benchmarks.pseudo_anomalies import photographs
 from benchmarks.timing import alternate, seconds_of
+from robustad._quiet import quiet
 from robustad.detectors import PatchGuard, PatchGuardConfig, save_checkpoint
 from robustad.evaluation import BenchmarkRow
 from robustad.inference import Predictor, Source, picture_reader, read_ahead, to_images
@@ -59,7 +57,7 @@ def measure(*, quick: bool) -> list[BenchmarkRow]:
             text = "make .venv-anomalib/installed && .venv-anomalib/bin/python -m benchmarks predict"
             print(f"predict: anomalib is not installed, so there are no rivals here; run: {text}", file=sys.stderr)
             return rows
-        with _quiet():
+        with quiet():
             for title, (size, build) in _RIVALS.items():
                 slow = size == SMALLEST  # most of a second per image, and gigabytes: one batch, one round
                 few = _write_images(folder / "few", BATCH) if slow else images
@@ -222,16 +220,3 @@ _RIVALS: dict[str, tuple[int, Callable[[], Any]]] = {
 
 def _normals() -> torch.Tensor:
     return torch.from_numpy(photographs(BATCH, SIZE)).permute(0, 3, 1, 2).float() / 255  # (N,H,W,3) -> (N,3,H,W)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the remarks of Lightning and anomalib."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)

@@ -8,6 +8,30 @@ from onnx import TensorProto, helper
 FLOAT = TensorProto.FLOAT
 
 
+def _distance_nodes():
+    """Distance of each pixel from 0.5, its mean over the channels, and the mean of those times ``scale``."""
+    return [
+        helper.make_node("Cast", ["images"], ["f"], to=FLOAT),
+        helper.make_node("Sub", ["f", "half"], ["d"]),
+        helper.make_node("Abs", ["d"], ["a"]),
+        helper.make_node("ReduceMean", ["a", "channel"], ["m"], keepdims=1),
+        helper.make_node("Reshape", ["m", "map_shape"], ["anomalies"]),
+        helper.make_node("ReduceMean", ["anomalies", "all"], ["mean"], keepdims=0),
+        helper.make_node("Mul", ["mean", "scale"], ["score"]),
+    ]  # fmt: skip
+
+
+def _constants(size, layout, scale):
+    """What the nodes of `_distance_nodes` read besides images."""
+    return [
+        helper.make_tensor("half", FLOAT, [], [0.5]),
+        helper.make_tensor("scale", FLOAT, [], [scale]),
+        helper.make_tensor("channel", TensorProto.INT64, [1], [1 if layout == "NCHW" else 3]),
+        helper.make_tensor("map_shape", TensorProto.INT64, [4], [-1, 1, size, size]),
+        helper.make_tensor("all", TensorProto.INT64, [3], [1, 2, 3]),
+    ]
+
+
 def write_model(
     path,
     *,
@@ -26,15 +50,7 @@ def write_model(
 
     ``score_shape``: N, N1 or none; ``map_shape``: N1HW, NHW or none; ``extra``: names of more outputs like the score.
     """
-    nodes = [
-        helper.make_node("Cast", ["images"], ["f"], to=FLOAT),
-        helper.make_node("Sub", ["f", "half"], ["d"]),
-        helper.make_node("Abs", ["d"], ["a"]),
-        helper.make_node("ReduceMean", ["a", "channel"], ["m"], keepdims=1),
-        helper.make_node("Reshape", ["m", "map_shape"], ["anomalies"]),
-        helper.make_node("ReduceMean", ["anomalies", "all"], ["mean"], keepdims=0),
-        helper.make_node("Mul", ["mean", "scale"], ["score"]),
-    ]  # fmt: skip
+    nodes = _distance_nodes()
     outputs = []
     if score_shape != "none":
         target = helper.make_tensor(
@@ -47,13 +63,7 @@ def write_model(
         kept = {"N1HW": [-1, 1, size, size], "NHW": [-1, size, size]}[map_shape]
         nodes.append(helper.make_node("Reshape", ["anomalies", "map_to"], [names[1]]))
         outputs.append(helper.make_tensor_value_info(names[1], FLOAT, None))
-    constants = [
-        helper.make_tensor("half", FLOAT, [], [0.5]),
-        helper.make_tensor("scale", FLOAT, [], [scale]),
-        helper.make_tensor("channel", TensorProto.INT64, [1], [1 if layout == "NCHW" else 3]),
-        helper.make_tensor("map_shape", TensorProto.INT64, [4], [-1, 1, size, size]),
-        helper.make_tensor("all", TensorProto.INT64, [3], [1, 2, 3]),
-    ]
+    constants = _constants(size, layout, scale)
     if score_shape != "none":
         constants.append(target)
     if map_shape != "none":

@@ -32,15 +32,8 @@ def _ours(key: str) -> str:
     return next(iter(rename_official({key: torch.zeros(0)})))
 
 
-@pytest.mark.parametrize("run", RUNS)
-def test_step(run):
-    meta = json.loads((VECTORS / "train_step_meta.json").read_text())[run]
-    arrays, config = load("train_step"), meta["config"]
-    detector = official(config).train()
-    _inert_dropout(detector)
-    if not meta["use_reg"]:
-        detector.features.attention_layers = ()
-    training = TrainingConfig(
+def _training(meta):
+    return TrainingConfig(
         max_steps=1,
         epsilon=8 / 255 if meta["adv_train"] else 0.0,
         attack_steps=meta["step_train"],
@@ -50,6 +43,17 @@ def test_step(run):
         learning_rate=8e-4,
         weight_decay=0.01,
     )
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_step(run):
+    meta = json.loads((VECTORS / "train_step_meta.json").read_text())[run]
+    arrays, config = load("train_step"), meta["config"]
+    detector = official(config).train()
+    _inert_dropout(detector)
+    if not meta["use_reg"]:
+        detector.features.attention_layers = ()
+    training = _training(meta)
     optimizer = torch.optim.AdamW(detector.parameters(), lr=8e-4)
     criterion, totals, sizes = [], [], []
     for number, seed in enumerate(meta["data_seeds"]):

@@ -84,6 +84,7 @@ def test_tasks_are_made_from_seed_and_number_and_kept_while_they_are_replayed():
         kept[number]
     assert kept[4]["image"] is not first, "no more than two are kept"
     assert not torch.equal(first, tasks(seed=2)[4]["image"])
+    assert not torch.equal(first, made[5]["image"])
 
 
 def test_a_step_trains_on_tests_and_replays_its_perturbation():

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from robustad._extras import require
+from robustad._quiet import quiet
 from robustad.adapters._gradients import default_dtype, gradient_fault, gradients_kept, thaw
 from robustad.adapters.callables import CallableDetector
 from robustad.backbones.embedded import ARCHITECTURE, load_embedded
@@ -154,7 +154,7 @@ def load_anomalib(
         )
     kind = _model_class(file, model, known)
     try:
-        with _quiet():
+        with quiet(logging.ERROR):
             module = _loaded(kind, file)
     except Exception as error:
         raise CheckpointError(f"{file} cannot be loaded as anomalib's {kind.__name__}: {_reason(error)}") from error
@@ -258,17 +258,6 @@ def _probe(raw: RawScore, name: str, size: int) -> bool:
         raise ValueError(
             f"anomalib's {name} scores no image of {size} pixels: {_reason(error)}; is it trained?"
         ) from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the remarks of Lightning and anomalib."""
-    before = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        yield
-    finally:
-        logging.disable(before)
 
 
 def _reason(error: Exception) -> str:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import logging
 import os
 import sys
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from robustad import __version__
 from robustad._memory import keep_freed_memory
+from robustad._quiet import quiet
 from robustad.cli.faults import INTERRUPTED, USAGE, UsageError, one_line
 from robustad.cli.verbs import ALIASES, VERBS, overview
 
@@ -46,7 +45,7 @@ def _dispatch(words: list[str]) -> int:
     name = ALIASES.get(words[0], words[0])
     if name not in VERBS:
         return _complain(_unknown(words[0]), USAGE)
-    with _quiet(debug):
+    with nullcontext() if debug else quiet():
         return _guarded(name, words[1:], debug)
 
 
@@ -88,19 +87,3 @@ def _say(text: str, *, stream: Any = None, code: int = 0) -> int:
 
 def _complain(text: str, code: int) -> int:
     return _say(f"robustad: error: {text}", stream=sys.stderr, code=code)
-
-
-@contextmanager
-def _quiet(debug: bool) -> Iterator[None]:
-    """Keep warnings and log lines of libraries off the user's screen; ``--debug`` lets them through."""
-    if debug:
-        yield
-        return
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)

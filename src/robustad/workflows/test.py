@@ -91,12 +91,7 @@ def test(
     other = _other(config, loaded)
     data = _data_of(loaded) if data is None else data
     train, samples = _samples(loaded, data, config)
-    dataset = ImageDataset(
-        samples,
-        loaded.detector.image_size,
-        cache_dir=folder / _CACHE,
-        published=loaded.info.get("recipe") == "published",
-    )
+    dataset = _images(loaded, samples, folder)
     store = Store(folder / _CACHE, context=f"{loaded.digest} {fingerprint(samples)} {other and other.digest}")
     bench = Bench(candidate=loaded, dataset=dataset, config=config, subject=_subject(loaded, data, config), store=store)
     verdicts = bench.verdicts()
@@ -121,6 +116,11 @@ def test(
 
 
 test.__test__ = False  # type: ignore[attr-defined]
+
+
+def _images(loaded: Candidate, samples: list[Sample], folder: Path) -> ImageDataset:
+    published = loaded.info.get("recipe") == "published"
+    return ImageDataset(samples, loaded.detector.image_size, cache_dir=folder / _CACHE, published=published)
 
 
 def _write(findings: Findings, config: TestConfig, folder: Path, train: list[Sample], store: Store) -> TestResult:

@@ -44,18 +44,18 @@ def measure(*, quick: bool) -> list[BenchmarkRow]:
     assert beyond is not None
     limits = torch.from_numpy(beyond)
 
-    def ours(*, rounds: bool, drop: bool) -> Tensor:
+    def ours(*, bfloat16: bool, drop: bool) -> Tensor:
         with frozen(detector):
-            batch = Batch(scene, images, rounds=rounds, goals=limits if drop else None)
+            batch = Batch(scene, images, bfloat16=bfloat16, goals=limits if drop else None)
             return batch.run(run, EPSILON).scores
 
     def literal() -> Tensor:
         return _literal(detector, images, labels, run.attack.passes - 1)
 
-    finished = _check_equal(literal(), ours(rounds=True, drop=False), scores, labels, limits)
+    finished = _check_equal(literal(), ours(bfloat16=True, drop=False), scores, labels, limits)
     attack = f"pgd evaluation: {run.attack.effort} at {config.image_size} px, batch {BATCH}, literal against"
     variants = _variants(finished)
-    rivals = [lambda r=rounds, d=drop: ours(rounds=r, drop=d) for _, rounds, drop in variants]  # type: ignore[misc]
+    rivals = [lambda r=bfloat16, d=drop: ours(bfloat16=r, drop=d) for _, bfloat16, drop in variants]  # type: ignore[misc]
     pairs = alternate_all(literal, rivals, rounds=2 if quick else 1)
     work = BATCH * run.steps
     return [
@@ -64,10 +64,10 @@ def measure(*, quick: bool) -> list[BenchmarkRow]:
 
 
 def _variants(finished: int) -> list[tuple[str, bool, bool]]:
-    rounded = has_bfloat16()
-    best = "bfloat16" if rounded else "float32"
-    found = [("ours in float32", False, False), ("ours in bfloat16", True, False)][: 1 + rounded]
-    return [*found, (f"ours in {best}, the {finished} of {BATCH} images that are finished dropped", rounded, True)]
+    available = has_bfloat16()
+    best = "bfloat16" if available else "float32"
+    found = [("ours in float32", False, False), ("ours in bfloat16", True, False)][: 1 + available]
+    return [*found, (f"ours in {best}, the {finished} of {BATCH} images that are finished dropped", available, True)]
 
 
 def made_images(size: int) -> tuple[Tensor, Tensor]:

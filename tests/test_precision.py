@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from robustad import _precision
-from robustad._precision import is_bfloat16, rounded
+from robustad._precision import autocast_bfloat16, is_bfloat16
 
 
 @pytest.mark.parametrize("there", [True, False])
@@ -15,6 +15,6 @@ def test_auto_is_what_the_hardware_has(monkeypatch, there):
 
 def test_matrices_are_rounded_inside_of_the_block_only():
     layer, x = nn.Linear(8, 8), torch.ones(2, 8)
-    with rounded(torch.device("cpu")):
+    with autocast_bfloat16(torch.device("cpu")):
         assert layer(x).dtype == torch.bfloat16
     assert layer(x).dtype == torch.float32

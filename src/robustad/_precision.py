@@ -23,7 +23,7 @@ def is_bfloat16(precision: str) -> bool:
     return precision == "bfloat16" or (precision == "auto" and has_bfloat16())
 
 
-def rounded(device: torch.device) -> AbstractContextManager[Any]:
+def autocast_bfloat16(device: torch.device) -> AbstractContextManager[Any]:
     """A block in which matrices are multiplied in bfloat16, for forward passes only.
 
     Gradients are taken outside: inside, what a module computes in float32 on purpose would be rounded on its way back.

@@ -47,7 +47,7 @@ def wrong(result, where):
 def test_as_strong_as_float32_and_never_weaker_than_clean(goal, attack, judged):
     images, where = scene()
     run, radius = Run(goal=goal, attack=attack, judged=judged), 0.7 if attack.norm == "l2" else EPSILON
-    exact, quick = Batch(where, images), Batch(where, images, rounds=True)
+    exact, quick = Batch(where, images), Batch(where, images, bfloat16=True)
     start, full, found = (wrong(r, where) for r in (exact.clean, exact.run(run, radius), quick.run(run, radius)))
     assert (found >= start).all()
     gained, expected = found - start, full - start
@@ -55,7 +55,7 @@ def test_as_strong_as_float32_and_never_weaker_than_clean(goal, attack, judged):
     assert (gained > 0.9 * expected).all(), "no image is spared"
     moved = quick.run(run, radius).images - images
     assert (moved.flatten(1).norm(dim=1) if attack.norm == "l2" else moved.abs()).max() <= radius + 1e-6
-    again = Batch(where, images, rounds=True).run(run, radius)
+    again = Batch(where, images, bfloat16=True).run(run, radius)
     assert torch.equal(again.images, quick.run(run, radius).images)
 
 
@@ -69,7 +69,7 @@ def test_most_passes_are_rounded_and_the_last_ones_are_not():
 
     images, labels = torch.rand(4, 3, 16, 16), torch.tensor([False, True, False, True])
     where = Scene(Witness(Watched().eval().requires_grad_(False)), labels, torch.ones(4, 16, 16, dtype=torch.bool))
-    batch = Batch(where, images, rounds=True)
+    batch = Batch(where, images, bfloat16=True)
     seen.clear()
     batch.run(Run(goal="score", attack=PGD(steps=40)), EPSILON)
     steps = [in_bfloat16 for in_bfloat16, gradient in seen if gradient]
@@ -95,7 +95,7 @@ def test_an_image_that_is_finished_stays_so(keep):
     run = Run(goal="score", attack=PGD(steps=40, keep=keep))
     start, full = (wrong(r, where) for r in (Batch(where, images).clean, Batch(where, images).run(run, EPSILON)))
     goals = start + torch.tensor([0.5, 2.0]).repeat(4) * (full - start)
-    found = wrong(Batch(where, images, goals=goals, rounds=True).run(run, EPSILON), where)
+    found = wrong(Batch(where, images, goals=goals, bfloat16=True).run(run, EPSILON), where)
     assert (found[::2] >= goals[::2]).all() and (found[::2] < full[::2]).all()
     assert (found[1::2] > start[1::2] + 0.9 * (full - start)[1::2]).all()
 
@@ -105,16 +105,16 @@ def test_an_image_that_only_seemed_finished_goes_on():
     images, where = scene()
 
     class Boastful(Witness):
-        def __init__(self, detector, *, rounds=False):
-            super().__init__(detector, rounds=rounds)
+        def __init__(self, detector, *, bfloat16=False):
+            super().__init__(detector, bfloat16=bfloat16)
 
         def scores(self, images):
             given = super().scores(images)
-            return given + 100 * away(where.labels) * self.rounds
+            return given + 100 * away(where.labels) * self.bfloat16
 
     run, goals = Run(goal="score", attack=PGD(steps=40)), torch.full((len(images),), 50.0)
-    batch = Batch(where, images, goals=goals, rounds=True)
-    batch._rounded = batch._rounded._replace(detector=Boastful(where.detector.detector, rounds=True))
+    batch = Batch(where, images, goals=goals, bfloat16=True)
+    batch._fast = batch._fast._replace(detector=Boastful(where.detector.detector, bfloat16=True))
     start, found = wrong(batch.clean, where), wrong(batch.run(run, EPSILON), where)
     assert (found > start).all()
 

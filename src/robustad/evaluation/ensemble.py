@@ -16,7 +16,7 @@ from robustad.evaluation.witness import Judged, Witness, away
 FINISH = 0.1
 """Share of the steps, three at least, that are computed in float32 where the others are not."""
 SHORTEST = 20
-"""Steps from which on passes are rounded at all: there is little to gain below."""
+"""Steps from which on passes are in bfloat16 at all: there is little to gain below."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Batch:
         targets: Who is attacked, see `Suite`; the others stay clean.
         seed: Seed of random starts; results depend on the image, not on its place in the batch.
         goals: Wrongness ``(N,)`` of the reported score from which on an image is left alone; None = never.
-        rounds: Whether attacks climb in bfloat16 and only end in float32, see `stages`.
+        bfloat16: Whether attacks climb in bfloat16 and only end in float32, see `stages`.
     """
 
     def __init__(
@@ -54,14 +54,14 @@ class Batch:
         targets: str = "both",
         seed: int = 0,
         goals: Tensor | None = None,
-        rounds: bool = False,
+        bfloat16: bool = False,
     ) -> None:
         self.scene, self.seed = scene, seed
         self.clean = self._seen(images)
         chosen = {"both": torch.ones_like(scene.labels), "anomalous": scene.labels, "normal": ~scene.labels}[targets]
         self._chosen = chosen.nonzero()[:, 0]
         self._part = _subset(scene, self._chosen)
-        self._rounded = in_bfloat16(self._part) if rounds else None
+        self._fast = in_bfloat16(self._part) if bfloat16 else None
         self._goals = None if goals is None else goals[self._chosen]
         self._done: dict[tuple[Run, float], Attacked] = {}
 
@@ -82,11 +82,11 @@ class Batch:
         return self._done[key]
 
     def _perturb(self, run: Run, images: Tensor, epsilon: float) -> Tensor:
-        phases = stages(run.attack) if self._rounded is not None else None
-        if self._rounded is None or phases is None:
+        phases = stages(run.attack) if self._fast is not None else None
+        if self._fast is None or phases is None:
             return self._climb(run, self._part, images, epsilon)
         climb, finish = phases
-        reached = self._climb(replace(run, attack=climb), self._rounded, images, epsilon)
+        reached = self._climb(replace(run, attack=climb), self._fast, images, epsilon)
         return self._climb(replace(run, attack=finish), self._part, images, epsilon, start=reached)
 
     def _climb(self, run: Run, scene: Scene, images: Tensor, epsilon: float, *, start: Tensor | None = None) -> Tensor:
@@ -151,8 +151,8 @@ def worst_case(results: Iterable[Attacked], labels: Tensor) -> Attacked:
 
 def in_bfloat16(scene: Scene) -> Scene:
     """The same images, and detectors that compute in bfloat16."""
-    other = None if scene.other is None else Witness(scene.other.detector, rounds=True)
-    return scene._replace(detector=Witness(scene.detector.detector, rounds=True), other=other)
+    other = None if scene.other is None else Witness(scene.other.detector, bfloat16=True)
+    return scene._replace(detector=Witness(scene.detector.detector, bfloat16=True), other=other)
 
 
 def _subset(scene: Scene, index: Tensor) -> Scene:

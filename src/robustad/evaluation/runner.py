@@ -200,7 +200,7 @@ class _Work:
     ) -> None:
         self.detector, self.dataset, self.suite, self.seed, self.store = detector, dataset, suite, seed, store
         self.other = None if other is None else Witness(other)
-        self.device, self.rounds = device_of(detector), is_bfloat16(suite.precision)
+        self.device, self.bfloat16 = device_of(detector), is_bfloat16(suite.precision)
         self.labels = np.array([sample.label for sample in dataset.samples], dtype=np.bool_)
         self.marked = any(sample.label and sample.has_mask for sample in dataset.samples)
         self.plans = suite.plans(detector, has_masks=self.marked, has_other=other is not None)
@@ -238,7 +238,7 @@ class _Work:
     def seconds(self) -> tuple[float, float]:
         """What a pass takes per image, and one with its gradient as attacks make it, measured on the first images."""
         images, items = self._read(self.chunks[0])
-        scene = in_bfloat16(self._scene(items)) if self.rounds else self._scene(items)
+        scene = in_bfloat16(self._scene(items)) if self.bfloat16 else self._scene(items)
         steep = (run for run in self.runs if run.attack.uses_gradient)
         objective, taken = GOALS[next(steep, self.runs[0]).goal].build(scene), []
         index = torch.arange(len(images), device=self.device)
@@ -253,7 +253,7 @@ class _Work:
     def attack(self, chunk: range, epsilon: float, shown: Progress) -> Arrays:
         """Scores, maps and pictures of one chunk under every attack at one radius; radius 0 = clean."""
         kept = [index for index in chunk if index in self.kept]
-        suite = (self.suite.targets, self.suite.stop_early, self.rounds)
+        suite = (self.suite.targets, self.suite.stop_early, self.bfloat16)
         key = ("attack", chunk, epsilon, self.plans, *suite, self.seed, kept)
         arrays = self.store.get(*key)
         if arrays is None:
@@ -267,7 +267,7 @@ class _Work:
         images, items = self._read(chunk)
         goals = None if self.goals is None else torch.from_numpy(self.goals[list(chunk)]).to(self.device)
         batch = Batch(
-            self._scene(items), images, targets=self.suite.targets, seed=self.seed, goals=goals, rounds=self.rounds
+            self._scene(items), images, targets=self.suite.targets, seed=self.seed, goals=goals, bfloat16=self.bfloat16
         )
         if epsilon == 0:
             return self._arrays(chunk, "none", batch.clean)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustad._precision import rounded
+from robustad._precision import autocast_bfloat16
 from robustad.attacks import Objective
 from robustad.attacks.base import Best
 from robustad.types import Prediction
@@ -21,11 +21,11 @@ class Witness:
     Args:
         detector: Images ``(N, 3, S, S)`` to a `Prediction`. Where it has ``patch_logits`` and ``image_scores``, its
             maps are not computed for an attack that does not look at them.
-        rounds: Whether it computes in bfloat16; what it gives is float32 all the same.
+        bfloat16: Whether it computes in bfloat16; what it gives is float32 all the same.
     """
 
-    def __init__(self, detector: Any, *, rounds: bool = False) -> None:
-        self.detector, self.rounds = detector, rounds
+    def __init__(self, detector: Any, *, bfloat16: bool = False) -> None:
+        self.detector, self.bfloat16 = detector, bfloat16
         self.seen: Tensor | None = None
         self._short = hasattr(detector, "patch_logits") and hasattr(detector, "image_scores")
 
@@ -53,10 +53,10 @@ class Witness:
         return logits
 
     def _passes(self, images: Tensor) -> AbstractContextManager[None]:
-        return rounded(images.device) if self.rounds else nullcontext()
+        return autocast_bfloat16(images.device) if self.bfloat16 else nullcontext()
 
     def _given(self, values: Tensor, images: Tensor) -> Tensor:
-        return values.to(images.dtype) if self.rounds else values
+        return values.to(images.dtype) if self.bfloat16 else values
 
 
 class Judged:

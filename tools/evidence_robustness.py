@@ -176,7 +176,7 @@ def _pre_processor() -> Any:
 
 def _lite(*layers: str) -> dict[str, Any]:
     """Strides 4, 8 and 16 are blocks 1, 2 and 4."""
-    return {"backbone": "tf_efficientnet_lite0", "layers": list(layers), "pre_trained": False}
+    return {"backbone": "tf_efficientnet_lite0", "layers": list(layers), "pre_trained": False, "evaluator": False}
 
 
 def _patchcore() -> Any:
@@ -205,7 +205,7 @@ def _fastflow() -> Any:
 
     from robustad.backbones.embedded import ARCHITECTURE, load_embedded
 
-    module = Fastflow(backbone="resnet18", pre_trained=False, pre_processor=_pre_processor())
+    module = Fastflow(backbone="resnet18", pre_trained=False, pre_processor=_pre_processor(), evaluator=False)
     network = timm.create_model(ARCHITECTURE, features_only=True, out_indices=[1, 2, 3], pretrained=False)
     stored = load_embedded().net.state_dict()
     network.load_state_dict({name: stored[name] for name in network.state_dict()})

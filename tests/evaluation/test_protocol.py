@@ -6,7 +6,7 @@ from robustad.attacks import APGD, PGD, Square
 from robustad.detectors import PatchGuard, PatchGuardConfig
 from robustad.evaluation import GOALS, SUITE, Batch, Plan, Run, Scene, Suite, worst_case
 from robustad.evaluation.ensemble import Attacked
-from robustad.evaluation.witness import Judged, Witness, frozen
+from robustad.evaluation.witness import Judged, Witness, away, frozen
 from robustad.ops.patches import patch_labels
 
 EPSILON = 8 / 255
@@ -97,6 +97,34 @@ def test_judged_keeps_the_worst_reported_score_of_all_that_the_attack_saw():
     sign = torch.where(where.labels, -1.0, 1.0)
     best = (torch.stack(seen) * sign).amax(0)
     torch.testing.assert_close(where.detector.scores(judged.images) * sign, best)
+
+
+@pytest.mark.parametrize("goal", ["lse", "top10", "published", "score"])
+def test_an_attack_on_a_stand_in_leaves_images_whose_reported_score_has_crossed(goal):
+    """Half of the images have a goal on the way: they cost less, and the others end as without goals."""
+    images, where = scene()
+    run = Run(goal=goal, attack=PGD(steps=20), judged=True)
+    sizes = []
+
+    class Counting(TinyDetector):
+        def patch_logits(self, images):
+            sizes.append(len(images))
+            return super().patch_logits(images)
+
+    def reached(goals):
+        sizes.clear()
+        batch = Batch(where._replace(detector=Witness(Counting())), images, goals=goals)
+        return batch.run(run, EPSILON).scores * away(where.labels), sum(sizes)
+
+    start = where.detector.scores(images).detach() * away(where.labels)
+    full, passes = reached(None)
+    assert (full > start).all()
+    near = torch.arange(len(images)) % 2 == 0
+    goals = torch.where(near, (start + full) / 2, torch.inf)
+    found, fewer = reached(goals)
+    assert (found[near] >= goals[near]).all()
+    torch.testing.assert_close(found[~near], full[~near])
+    assert fewer < 0.9 * passes
 
 
 def test_runs_that_two_attacks_share_are_made_once():

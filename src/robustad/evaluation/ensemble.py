@@ -92,11 +92,11 @@ class Batch:
     def _climb(self, run: Run, scene: Scene, images: Tensor, epsilon: float, *, start: Tensor | None = None) -> Tensor:
         objective = GOALS[run.goal].build(scene)
         generator = torch_generator(self.seed, "attack", run.goal)
-        goals = self._goals if run.goal == "score" else None  # other objectives have another scale
         if not run.judged:
+            goals = self._goals if run.goal == "score" else None  # other objectives have another scale
             return run.attack(objective, images, epsilon=epsilon, generator=generator, goals=goals, start=start)
-        judged = Judged(objective, scene.detector, scene.labels, images)
-        run.attack(judged, images, epsilon=epsilon, generator=generator, goals=goals, start=start)
+        judged = Judged(objective, scene.detector, scene.labels, images, self._goals)
+        run.attack(judged, images, epsilon=epsilon, generator=generator, goals=judged.done, start=start)
         return judged.images
 
     def _seen(self, images: Tensor) -> Attacked:

@@ -70,12 +70,21 @@ class Judged:
         witness: The detector that the objective calls.
         labels: ``(N,)`` bool, True = anomalous.
         images: Clean images ``(N, 3, S, S)``, kept as long as nothing is worse.
+        goals: How wrong a reported score ``(N,)`` has to be for its image to be done with: its value is infinite from
+            then on, whatever the objective says, and ``goals`` of the attack are to be `done`. None = never.
     """
 
-    def __init__(self, objective: Objective, witness: Witness, labels: Tensor, images: Tensor) -> None:
-        self.objective, self.witness = objective, witness
+    def __init__(
+        self, objective: Objective, witness: Witness, labels: Tensor, images: Tensor, goals: Tensor | None = None
+    ) -> None:
+        self.objective, self.witness, self._goals = objective, witness, goals
         self._away = away(labels)
         self._kept = Best(images.detach().clone(), torch.full((len(images),), -torch.inf, device=images.device))
+
+    @property
+    def done(self) -> Tensor | None:
+        """Values ``(N,)`` that say that an image is done with; None = none ever is."""
+        return None if self._goals is None else torch.full_like(self._goals, torch.inf)
 
     @property
     def images(self) -> Tensor:
@@ -88,7 +97,9 @@ class Judged:
         assert self.witness.seen is not None
         wrong = self.witness.seen.to(self._kept.values) * self._away[index]
         self._kept.update(images.detach(), wrong, index)
-        return values
+        if self._goals is None:
+            return values
+        return values.masked_fill(self._kept.values[index] >= self._goals[index], torch.inf)
 
 
 def away(labels: Tensor) -> Tensor:

@@ -8,16 +8,21 @@ import types
 from pathlib import Path
 
 import pytest
+import torch
+from lightning_fabric import Fabric
 
-from robustad.detectors import Brightness, load_checkpoint
+from robustad.detectors import Brightness, PatchGuard, PatchGuardConfig, load_checkpoint
 from robustad.detectors.base import DetectorConfig
 from robustad.evaluation import Results, Row
+from robustad.synthesis import PseudoAnomalies
+from robustad.training import Batch, StepContext, TrainingConfig
 from robustad.workflows.fit import fit_config
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
 SPEED = importlib.import_module("evidence_speed")
 TABLES = importlib.import_module("result_tables")
+TRIALS = importlib.import_module("trials")
 PICTURES = importlib.import_module("make_pictures")
 sys.path.remove(str(ROOT / "tools"))
 MEASURED = importlib.import_module("measuring").Measured
@@ -25,11 +30,40 @@ MEASURED = importlib.import_module("measuring").Measured
 
 @pytest.mark.parametrize("recipe", ["default", "texture"])
 def test_each_choice_is_another_training(recipe):
-    made = [SPEED.changed(fit_config(recipe), changes) for changes in SPEED.CHOICES.values()]
+    made = [SPEED.changed(fit_config(recipe), changes) for changes in TRIALS.CHOICES.values()]
     plain = [config.to_dict() for config in made]
-    same = {title for title, config in zip(SPEED.CHOICES, plain, strict=True) if config == plain[0]}
+    same = {title for title, config in zip(TRIALS.CHOICES, plain, strict=True) if config == plain[0]}
     already = {"default": set(), "texture": {"all anomalies weigh the same"}}
     assert same == {"the recipe"} | already[recipe]
+
+
+def partial_depth(moves):
+    """A method that has made one step, and the perturbation before its last move."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        config = PatchGuardConfig(image_size=32, backbone="test_vit", discriminator_hidden=32, dropout=0.0)
+        detector = PatchGuard(config).train()
+    training = TrainingConfig(max_steps=8, epsilon=4 / 255, epsilon_warmup=0.0, precision="float32")
+    method = TRIALS.PartialDepthMethod(detector, training, PseudoAnomalies())
+    method.moves = moves
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    batch = Batch(images, torch.ones(2, 32, 32, dtype=torch.bool), [5, 6])
+    context = StepContext(0, 8, 0, Fabric(accelerator="cpu", devices=1, precision="32-true"))
+    losses = method.loss(detector, batch, context)
+    losses.total.backward()
+    method.after_backward()
+    return method
+
+
+def test_attacks_through_the_first_layer_follow_its_gradient_and_stay_in_the_ball():
+    once, more = partial_depth(0), partial_depth(1)
+    start, epsilon = once._offset, once._epsilon
+    # by hand: the gradient of the embedding at the moved images times the one that the loss had at its output
+    x = (once._images + start).clamp(0, 1).requires_grad_(True)
+    tokens = once.network.features.vit.patch_embed(once.network.normalise(x))
+    (gradient,) = torch.autograd.grad((tokens * once._tokens.grad).sum(), x)
+    torch.testing.assert_close(more._offset, (start + epsilon * gradient.sign()).clamp(-epsilon, epsilon))
+    assert not torch.equal(more._offset, start) and more._offset.abs().max() <= epsilon
 
 
 def fake_engine(step=0, total=64):

@@ -1,7 +1,7 @@
 """Evidence about training that few cores can afford: pretraining, time to robustness, choices of the recipe.
 
-Trainings run one after the other with all cores, since wall time is what is held equal; evaluations side by side. All
-on the ``dev`` halves. `pretraining` starts from ``runs/evidence/pretrain``, and makes it first if nobody did:
+Wall time is what is held equal: every training has one thread and a core of its own, as many side by side as there are
+cores. All on ``dev`` halves. `pretraining` starts from ``runs/evidence/pretrain``, and makes it first if nobody did:
 
     robustad pretrain --run-dir runs/evidence/pretrain --max-time 6h     # in the background; --resume goes on
 """
@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from evidence_robustness import DATA, RECIPES
 from measuring import RUNS, Measured, measured, now, side_by_side, trained, write
 from torch import nn
+from trials import CHOICES, WAYS, changed
 
 from robustad.detectors import save_checkpoint
 from robustad.evaluation import BASELINE, EXACT, BenchmarkRow, Row, Suite, select
@@ -43,41 +44,6 @@ STARTS: dict[str, dict[str, Any]] = {
 }
 """What differs from the recipe ``default``; the weights are filled in."""
 
-_FRESH = {"replays": 1}
-CHOICES: dict[str, dict[str, Any]] = {
-    "the recipe": {},
-    "no attack": {"training": {**_FRESH, "epsilon": 0.0}},
-    "one attack step from a random start": {"training": {**_FRESH, "attack_steps": 1}},
-    "two attack steps from a random start": {"training": {**_FRESH, "attack_steps": 2}},
-    "three attack steps from a random start": {"training": {**_FRESH, "attack_steps": 3}},
-    "attacks reused over 2 updates": {"training": {"replays": 2}},
-    "attacks reused over 8 updates": {"training": {"replays": 8}},
-    "no epsilon warm-up": {"training": {"epsilon_warmup": 0.0}},
-    "epsilon warm-up over half of the training": {"training": {"epsilon_warmup": 0.5}},
-    "no weight average": {"training": {"average_decay": 0.0}},
-    "slower weight average": {"training": {"average_decay": 0.999}},
-    "all anomalies weigh the same": {"training": {"balance": "images"}},
-    "published loss and attack, 2 steps": {"method": "published", "training": {**_FRESH, "attack_steps": 2}},
-    "anomalies of 36 grey levels at least": {"pseudo": {"min_change": 36 / 255}},
-    "up to three anomalies per image": {"pseudo": {"max_regions": 3}},
-    "batches of 8": {"training": {"batch_size": 8}},
-    "batches of 32": {"training": {"batch_size": 32}},
-    "96 pixels": {"model": {"image_size": 96}},
-    "160 pixels": {"model": {"image_size": 160}},
-    "twice the training radius": {"training": {"epsilon": 4 / 255}},
-    "float32": {"training": {"precision": "float32"}},
-}
-"""What differs from the recipe of the data set: what the training engine has as an option, one by one."""
-
-
-def changed(config: FitConfig, changes: Mapping[str, Any]) -> FitConfig:
-    """A config with some options of its parts replaced."""
-    parts = {
-        name: dataclasses.replace(getattr(config, name), **new) if isinstance(new, Mapping) else new
-        for name, new in changes.items()
-    }
-    return dataclasses.replace(config, **parts)
-
 
 def configured(data: DataConfig, recipe: str, *, seed: int, minutes: float, changes: Mapping[str, Any]) -> FitConfig:
     """A recipe for some time on some data, with some options replaced."""
@@ -97,7 +63,7 @@ def start_weights(hours: float = PRETRAIN_HOURS, config: PretrainConfig | None =
     return weights
 
 
-def pretraining(minutes: float = 3, seeds: Sequence[int] = (0, 1, 2), images: int = IMAGES) -> None:
+def pretraining(minutes: float = 4, seeds: Sequence[int] = (0, 1, 2), images: int = IMAGES) -> None:
     """Recipe ``default`` from random and from pretrained weights at equal wall time, three data sets, three seeds."""
     started, weights = now(), str(start_weights())
     jobs: dict[str, Callable[[], Measured]] = {}
@@ -107,21 +73,32 @@ def pretraining(minutes: float = 3, seeds: Sequence[int] = (0, 1, 2), images: in
             for seed in seeds:
                 config = configured(data, "default", seed=seed, minutes=minutes, changes={**changes, **model})
                 name = f"start-{_plain(title)}-{_plain(data.label)}-{seed}-{minutes:g}"
-                options = {"seed": seed, "part": "dev", "epsilons": (EPSILON,), "suite": QUICK, "health": False}
-                jobs[name] = partial(measured, trained(config, name), data, recipe=title, images=images, **options)
+                jobs[name] = partial(_trial, trained, config, name, title, images)
     _write("pretraining", side_by_side(jobs), started)
 
 
-def training_choices(minutes: float = 3, choices: Sequence[str] = tuple(CHOICES), images: int = IMAGES) -> None:
-    """Options of the training one by one at equal wall time, one seed, on `elpv` and `mtd`."""
+def training_choices(
+    minutes: float = 4,
+    choices: Sequence[str] = (*CHOICES, *WAYS),
+    images: int = IMAGES,
+    keys: Sequence[str] = tuple(DATA),
+) -> None:
+    """What was tried for the training, one by one at equal wall time, one seed, on `elpv` and `mtd`."""
     started, jobs = now(), dict[str, Callable[[], Measured]]()
-    for key, data in DATA.items():
+    for key in keys:
         for title in choices:
-            config = configured(data, RECIPES[key], seed=0, minutes=minutes, changes=CHOICES[title])
-            name = f"choice-{_plain(title)}-{key}-{minutes:g}"
-            options = {"seed": 0, "part": "dev", "epsilons": (EPSILON,), "suite": QUICK, "health": False}
-            jobs[name] = partial(measured, trained(config, name), data, recipe=title, images=images, **options)
+            recipes, train = WAYS.get(title, (tuple(RECIPES.values()), trained))
+            if RECIPES[key] in recipes:
+                config = configured(DATA[key], RECIPES[key], seed=0, minutes=minutes, changes=CHOICES.get(title, {}))
+                name = f"choice-{_plain(title)}-{key}-{minutes:g}"
+                jobs[name] = partial(_trial, train, config, name, title, images)
     _write("training-choices", side_by_side(jobs), started)
+
+
+def _trial(train: Callable[[FitConfig, str], Path], config: FitConfig, name: str, title: str, images: int) -> Measured:
+    """One training, and what it withstands."""
+    options = {"seed": config.training.seed, "part": "dev", "epsilons": (EPSILON,), "suite": QUICK, "health": False}
+    return measured(train(config, name), config.data, recipe=title, images=images, **options)
 
 
 class Course(NamedTuple):
@@ -231,22 +208,32 @@ def time_to_robustness(
     code: a baseline that is too good. The weights of a training on its way have learning rates that have not yet
     fallen: ours is therefore also given a tenth of the time in all.
     """
-    started, jobs = now(), dict[str, Callable[[], Measured]]()
-    times: dict[str, tuple[str, str, float]] = {}
-    for key, data in DATA.items():
-        for title, course in COURSES.items():
+    started, courses = now(), dict[str, Callable[[], list[Kept]]]()
+    for title, course in COURSES.items():
+        for key, data in DATA.items():
             changes = (literal_changes or {}) if title == LITERAL else {}
-            config = _course(data, key, course, minutes, changes)
-            for kept in watched(config, f"course-{_plain(title)}-{key}-{minutes:g}"):
-                recipe = f"{title}, after {kept.minutes:.2f} min"
+            name = f"course-{_plain(title)}-{key}-{minutes:g}"
+            courses[f"{title}, {key}"] = partial(_watched, data, key, course, minutes, changes, name)
+    kept = side_by_side(courses)
+    jobs, times = dict[str, Callable[[], Measured]](), dict[str, tuple[str, str, float]]()
+    for title in COURSES:
+        for key, data in DATA.items():
+            for moment in kept[f"{title}, {key}"]:
+                recipe = f"{title}, after {moment.minutes:.2f} min"
                 options = {"seed": 0, "part": "dev", "epsilons": (EPSILON,), "suite": suite, "health": False}
                 job = f"{key}, {recipe}"
-                jobs[job] = partial(measured, kept.checkpoint, data, recipe=recipe, images=images, **options)
-                times[job] = (data.label, title, kept.minutes)
+                jobs[job] = partial(measured, moment.checkpoint, data, recipe=recipe, images=images, **options)
+                times[job] = (data.label, title, moment.minutes)
     found = side_by_side(jobs)
     facts = {data.label: _facts(data.label, found, times) for data in DATA.values()}
     comparisons = [row for label, fact in facts.items() for row in _comparison(label, fact)]
     _write("time-to-robustness", found, started, more={"courses": facts}, benchmarks=comparisons)
+
+
+def _watched(
+    data: DataConfig, key: str, course: Course, minutes: float, changes: Mapping[str, Any], name: str
+) -> list[Kept]:
+    return watched(_course(data, key, course, minutes, changes), name)
 
 
 def _facts(label: str, found: Mapping[str, Measured], times: Mapping[str, tuple[str, str, float]]) -> dict[str, Any]:

@@ -7,11 +7,11 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 
@@ -26,6 +26,7 @@ from robustad.workflows._health import examine
 from robustad.workflows.fit import CHECKPOINT, FitConfig, fit
 
 RUNS, RESULTS = Path("runs/evidence"), Path("results")
+T = TypeVar("T")
 
 
 class Measured(NamedTuple):
@@ -122,12 +123,12 @@ def few_anomalies(samples: Sequence[Sample], per_kind: int) -> list[Sample]:
     return chosen
 
 
-def side_by_side(jobs: dict[str, Callable[[], Measured]]) -> dict[str, Measured]:
+def side_by_side(jobs: Mapping[str, Callable[[], T]]) -> dict[str, T]:
     """Results of jobs, by name, from as many processes of one thread each as there are cores.
 
     Small networks gain little from a second thread, and single-threaded results are the same on any number of cores.
     """
-    found: dict[str, Measured] = {}
+    found: dict[str, T] = {}
     started, count = time.monotonic(), os.cpu_count() or 1
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(count, mp_context=context, initializer=_single_thread) as pool:

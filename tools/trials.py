@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 from measuring import RUNS, trained
 from torch import Tensor, nn
 
-from robustad.backbones import save_start
+from robustad.backbones import BACKBONES, save_start
 from robustad.backbones.cpu import fast_on_cpu
 from robustad.detectors import load_checkpoint
 from robustad.training.batches import Batch
@@ -126,8 +127,17 @@ def growing(config: FitConfig, name: str) -> Path:
     return trained(changed(config, {**half, "model": {"weights": str(weights)}}), name)
 
 
+def other_trunk(config: FitConfig, name: str, *, stages: int) -> Path:
+    """Checkpoint of a training on more or fewer stages of the embedded network."""
+    backbone = f"hybrid_{stages}"
+    BACKBONES[backbone] = dataclasses.replace(BACKBONES["hybrid"], stages=stages)
+    return trained(changed(config, {"model": {"backbone": backbone}}), name)
+
+
 WAYS = {
     "attacks through the first layer alone, 2 of 3 moves": (("default", "texture"), partial_depth),
     "half of the time on images of three quarters the side": (("default",), growing),
+    "embedded trunk of 2 stages (stride 4)": (("texture",), partial(other_trunk, stages=2)),
+    "embedded trunk of 4 stages (stride 16)": (("texture",), partial(other_trunk, stages=4)),
 }
 """What is no option: recipes that it is tried with (embedded weights fit one normalisation only), and the training."""

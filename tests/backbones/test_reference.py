@@ -64,6 +64,51 @@ def pools(images):
     return torch.nn.functional.avg_pool2d(images, 2)
 
 
+def between(count=5):
+    """Images between several references, which all count."""
+    images = normal_images()
+    shares = torch.rand(count, 6, generator=torch.Generator().manual_seed(2)).softmax(dim=1)
+    mixed = (shares @ (0.5 + 0.02 * (images - 0.5)).flatten(1)).view(count, *images.shape[1:])
+    return mixed + 0.1 * torch.rand(count, 1, 1, 1, generator=torch.Generator().manual_seed(3))
+
+
+def literal(stem, images):
+    """Mixtures as they are defined, reference by reference and one after the other."""
+    found = []
+    for centre in (False, True):
+        x, references = pools(images), stem.references
+        if centre:
+            x, references = (y - y.mean(dim=(2, 3), keepdim=True) for y in (x, references))
+        distances = (x[:, None] - references[None]).square().flatten(2).mean(2)
+        weights = (-distances / (2 / 255) ** 2).softmax(dim=1)
+        assert weights.max() < 0.99, "several count"
+        found.append(x - torch.einsum("nr,rchw->nchw", weights, references))
+    return found
+
+
+def test_one_product_for_both_mixtures_is_what_each_would_be_alone():
+    stem = fitted(0.5 + 0.02 * (normal_images() - 0.5))
+    for found, wanted in zip(differences(stem, between()), literal(stem, between()), strict=True):
+        torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5)
+
+
+def test_in_bfloat16_a_difference_is_known_to_a_quarter_of_a_grey_level_and_so_is_its_slope():
+    """Rows of bright images would be rounded by half a level, and would say that their difference is as much."""
+    images = 0.75 + 0.2 * (normal_images() - 0.5)
+    stem, results, slopes = fitted(images), [], []
+    defect = images.clone()
+    defect[:, :, 4:8, 8:12] -= 0.1
+    for enabled in (False, True):
+        x = defect.clone().requires_grad_(True)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            results.append(torch.cat(differences(stem, x)))
+        (slope,) = torch.autograd.grad((results[-1] ** 2).sum(), x)
+        slopes.append(slope.flatten())
+    assert results[1].dtype == torch.float32 and not torch.equal(*results)
+    assert (results[1] - results[0]).abs().max() < 0.25 / 255
+    assert torch.nn.functional.cosine_similarity(*slopes, dim=0) > 0.999
+
+
 def test_a_lone_image_is_compared_with_itself_rather_than_with_nothing():
     stem = fitted(normal_images(1), count=4)
     with stem.leaving_out(torch.tensor([0])):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -92,6 +93,25 @@ def test_another_seed_gives_other_weights(tmp_path):
     first, again, other = (make(tmp_path / str(i), config(seed=s, max_steps=3)).run() for i, s in enumerate((0, 0, 1)))
     assert torch.equal(weights(first), weights(again))
     assert not torch.equal(weights(first), weights(other))
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # from inside of torch
+def test_a_compiled_network_learns_the_same_and_keeps_its_names(tmp_path, monkeypatch):
+    """Traced as for any backend, but run without the minutes that code for this machine takes."""
+    compiled, plain_compile = [], torch.nn.Module.compile
+
+    def compile_(module):
+        compiled.append(type(module).__name__)
+        plain_compile(module, backend="eager")
+
+    monkeypatch.setattr(torch.nn.Module, "compile", compile_)
+    training = config(max_steps=3, precision="float32")
+    plain = make(tmp_path / "plain", training).run()
+    assert compiled == []
+    made = make(tmp_path / "compiled", dataclasses.replace(training, compile=True)).run()
+    assert compiled == ["ViTFeatureExtractor", "AttentionDiscriminator"]
+    assert made.network.state_dict().keys() == plain.network.state_dict().keys()
+    torch.testing.assert_close(weights(made), weights(plain), rtol=1e-3, atol=1e-4)
 
 
 SCRIPT = """

@@ -20,10 +20,26 @@ _SMALLEST = 4 / 255  # differences are scaled by their spread among normal image
 
 
 class _Bank(NamedTuple):
-    """References as rows: their pixels ``(R, 3 * s * s)``, and the coarse grid that images are matched on."""
+    """The references in the form in which images are compared with them.
 
+    Attributes:
+        mean: Their mean ``(3, s, s)``.
+        rows: How each differs from it ``(R, 3 * s * s)``.
+        light: The mean of each channel of each ``(R, 3)``.
+        coarse: The grids ``(R, D)`` that images are matched on: as they are, and without the means of the channels.
+    """
+
+    mean: Tensor
     rows: Tensor
-    coarse: Tensor
+    light: Tensor
+    coarse: tuple[Tensor, Tensor]
+
+    @classmethod
+    def of(cls, references: Tensor, dtype: torch.dtype) -> _Bank:
+        """The bank of references ``(R, 3, s, s)``, its rows in a type of their own: near zero, little is rounded."""
+        mean, light = references.mean(dim=0), references.mean(dim=(2, 3))
+        rows = (references - mean).flatten(1).to(dtype)
+        return cls(mean, rows, light, (_coarse(references), _coarse(_centred(references))))
 
 
 class ReferenceStem(nn.Module):
@@ -58,13 +74,12 @@ class ReferenceStem(nn.Module):
         self.register_buffer("gain", torch.ones(2))
         self.register_buffer("detail_gain", torch.ones(()))
         self._left_out: Tensor | None = None
-        self._bank: tuple[_Bank, _Bank] | None = None  # derived from the references, made when first needed
-        forget = lambda module, _keys: setattr(module, "_bank", None)  # noqa: E731
-        self.register_load_state_dict_post_hook(forget)  # type: ignore[no-untyped-call]
+        self._banks: dict[torch.dtype, _Bank] = {}  # derived from the references, made when first needed
+        self.register_load_state_dict_post_hook(lambda module, _keys: module._banks.clear())  # type: ignore[no-untyped-call]
 
     def _apply(self, *args: Any, **kwargs: Any) -> ReferenceStem:
         """Other device or precision: what was derived is made anew."""
-        self._bank = None
+        self._banks.clear()
         super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
         return self
 
@@ -109,21 +124,29 @@ class ReferenceStem(nn.Module):
 
         The first as they are, the second without each image's mean.
         """
-        with torch.autocast(pooled.device.type, enabled=False):  # a grey level is 1/255: bfloat16 rounds it away
+        kind = pooled.device.type
+        rounded = torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.bfloat16
+        with torch.autocast(kind, enabled=False):  # a grey level is 1/255: bfloat16 rounds it away
             pixels = pooled.to(self.references.dtype) * self.pixel_std[:, None, None]
-            if self._bank is None:
-                self._bank = (_bank(self.references), _bank(_centred(self.references)))
-            raw, centred = self._bank
-            light = _centred(pixels)
-            return pixels - self._nearest(pixels, raw), light - self._nearest(light, centred)
+            bank, light = self._bank(torch.bfloat16 if rounded else pixels.dtype), _centred(pixels)
+            weights = [self._weights(x, grid) for x, grid in zip((pixels, light), bank.coarse, strict=True)]
+            # one product for both: the rows are most of what has to be read
+            mixed = (torch.cat(weights).to(bank.rows.dtype) @ bank.rows).to(pixels.dtype)
+            nearest, nearest_light = bank.mean + mixed.view(2, *pixels.shape)
+            return pixels - nearest, light - nearest_light + (weights[1] @ bank.light)[:, :, None, None]
 
-    def _nearest(self, images: Tensor, bank: _Bank) -> Tensor:
-        """Mixture ``(N, 3, s, s)`` of references, each weighed by its likeness to the image."""
-        logits = -_distances(_coarse(images), bank.coarse) / _SOFTNESS**2  # (N, R)
+    def _bank(self, dtype: torch.dtype) -> _Bank:
+        if dtype not in self._banks:
+            self._banks[dtype] = _Bank.of(self.references, dtype)
+        return self._banks[dtype]
+
+    def _weights(self, images: Tensor, grid: Tensor) -> Tensor:
+        """How much each reference counts ``(N, R)``, by its likeness to the image; the sum is 1."""
+        logits = -_distances(_coarse(images), grid) / _SOFTNESS**2
         if self._left_out is not None:
             same = self._left_out.repeat(len(images) // len(self._left_out))[:, None] == self.sources
             logits = logits.masked_fill(same & ~same.all(1, keepdim=True), -torch.inf)  # a lone image has no other
-        return (logits.softmax(dim=1) @ bank.rows).view_as(images)
+        return logits.softmax(dim=1)
 
     @torch.no_grad()
     def fit(self, images: Tensor, pixel_std: Tensor, sources: Tensor, *, seed: int) -> None:
@@ -144,7 +167,8 @@ class ReferenceStem(nn.Module):
             return
         pixels = pooled * self.pixel_std[:, None, None]
         chosen = _representatives(_coarse(_centred(pixels)), self.num_references, seed=seed)
-        self.references, self.sources, self._bank = pixels[chosen], sources[chosen].to(self.sources), None
+        self.references, self.sources = pixels[chosen], sources[chosen].to(self.sources)
+        self._banks.clear()
         with self.leaving_out(sources):
             parts = self.differences(pooled)
         self.gain = torch.stack([1 / part.square().mean().sqrt().clamp_min(_SMALLEST) for part in parts])
@@ -161,10 +185,6 @@ def _representatives(rows: Tensor, count: int, *, seed: int) -> Tensor:
 
     found = KMeans(count, n_init=1, max_iter=10, random_state=seed).fit(rows.numpy())
     return _distances(torch.from_numpy(found.cluster_centers_).to(rows), rows).argmin(dim=1)
-
-
-def _bank(references: Tensor) -> _Bank:
-    return _Bank(references.flatten(1), _coarse(references))
 
 
 def _centred(images: Tensor) -> Tensor:

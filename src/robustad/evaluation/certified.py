@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustad._checks import check_at_least, check_radii
+from robustad._devices import device_of, to_device
 from robustad._progress import Progress
 from robustad.attacks import Ball
 from robustad.certify import Certificate, SmoothedDetector, certified_auroc
@@ -17,7 +18,7 @@ from robustad.evaluation.corrupted import usual_threshold
 from robustad.evaluation.figures import BASELINE, EXACT, Subject, defined
 from robustad.evaluation.rows import Row
 from robustad.evaluation.store import Store
-from robustad.evaluation.witness import device_of, frozen
+from robustad.evaluation.witness import frozen
 from robustad.metrics import auroc
 
 CERTIFIED, SMOOTHED = "certified", "smoothed"
@@ -91,7 +92,7 @@ def evaluate_certified(
             key = ("certified", index, config.sigma, config.samples, config.radii, seed)
             arrays = store.get(*key)
             if arrays is None:
-                image = (dataset[index]["image"].float() / 255)[None].to(device_of(detector))
+                image = to_device(dataset[index]["image"][None], device_of(detector)).float() / 255
                 balls = [Ball(image, radius, "l2") for radius in config.radii]
                 means = [[float(ball.shifted(sign).mean()) for sign in (-1, 1)] for ball in balls]
                 noisy = smoothed.noisy_scores(image, config.samples, first=index)

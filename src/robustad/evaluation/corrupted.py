@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from robustad._checks import check_choice
+from robustad._devices import device_of, to_device
 from robustad._progress import Progress
 from robustad.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from robustad.data import ImageDataset
 from robustad.evaluation.figures import BASELINE, Subject, defined
 from robustad.evaluation.rows import Row
 from robustad.evaluation.store import Arrays, Store
-from robustad.evaluation.witness import Witness, device_of, frozen
+from robustad.evaluation.witness import Witness, frozen
 from robustad.metrics import auroc
 
 SEVERITY = "severity"
@@ -98,7 +99,7 @@ def check_corruptions(names: Sequence[str], severities: Sequence[int]) -> None:
 def _seen(detector: Any, images: Tensor) -> Arrays:
     """What the detector and the baseline say of images."""
     with torch.no_grad():
-        scores = Witness(detector).scores(images.to(device_of(detector)))
+        scores = Witness(detector).scores(to_device(images, device_of(detector)))
     return {"scores": scores.float().cpu().numpy(), "brightness": images.mean(dim=(1, 2, 3)).numpy()}
 
 

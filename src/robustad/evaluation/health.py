@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from robustad._devices import device_of
 from robustad._random import torch_generator
 from robustad.attacks import PGD, Attack, ScoreObjective, Square, value_and_grad
 from robustad.attacks.projections import per_image_norm
 from robustad.evaluation.slopes import MAX_FD_ERROR, slope_errors
-from robustad.evaluation.witness import Witness, away, device_of, frozen, gradient_lack
+from robustad.evaluation.witness import Witness, away, frozen, gradient_lack
 from robustad.metrics import auroc
 
 MAX_RISE = 0.01

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from robustad._checks import check_at_least, check_radii
+from robustad._devices import device_of, to_device
 from robustad._precision import is_bfloat16
 from robustad._progress import Progress, duration_text
 from robustad.attacks import Ball, value_and_grad
@@ -21,7 +22,7 @@ from robustad.data import ImageDataset, against_each
 from robustad.evaluation.ensemble import Attacked, Batch, in_bfloat16
 from robustad.evaluation.protocol import GOALS, Plan, Scene, Suite
 from robustad.evaluation.store import Arrays, Store
-from robustad.evaluation.witness import Witness, device_of, frozen
+from robustad.evaluation.witness import Witness, frozen
 from robustad.metrics import PIXEL_METRICS
 from robustad.ops.patches import patch_labels
 
@@ -352,7 +353,7 @@ class _Work:
 
     def _read(self, chunk: range) -> tuple[Tensor, list[Any]]:
         items = [self.dataset[index] for index in chunk]
-        images = torch.stack([item["image"] for item in items]).to(self.device, torch.float32) / 255
+        images = to_device(torch.stack([item["image"] for item in items]), self.device).float() / 255
         return images, items
 
     def _scene(self, items: list[Any]) -> Scene:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from robustad._checks import check_epsilon
+from robustad._devices import device_of
 from robustad._progress import Progress
 from robustad._random import torch_generator
 from robustad.attacks import APGD, AdversarialPatch, ScoreObjective, Square, universal_perturbation
@@ -19,7 +20,7 @@ from robustad.data import ImageDataset
 from robustad.evaluation.figures import Subject, defined
 from robustad.evaluation.rows import Row
 from robustad.evaluation.store import Store
-from robustad.evaluation.witness import Witness, device_of, frozen, gradient_lack
+from robustad.evaluation.witness import Witness, frozen, gradient_lack
 from robustad.metrics import auroc
 
 STICKER, UNIVERSAL = "sticker", "universal"

@@ -124,14 +124,6 @@ def frozen(*modules: Any) -> Iterator[None]:
             parameter.requires_grad_(flag)
 
 
-def device_of(detector: Any) -> torch.device:
-    """Where a detector's tensors lie."""
-    if isinstance(detector, nn.Module):
-        for tensor in (*detector.parameters(), *detector.buffers()):
-            return tensor.device
-    return torch.device("cpu")
-
-
 def gradient_lack(detector: Any) -> str:
     """Why only attacks that use no gradient apply to a detector; empty = its gradients are to be used.
 

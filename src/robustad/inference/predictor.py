@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from robustad._checks import check_at_least
+from robustad._devices import to_device
 from robustad.detectors import AnomalyDetector, Checkpoint, load_checkpoint
 from robustad.inference.reading import ByteArray, Picture, Read, picture_reader, read_ahead
 from robustad.inference.sources import Source
@@ -90,7 +91,7 @@ class Predictor:
         Returns:
             Scores and maps on the CPU, float32.
         """
-        prediction: Prediction = self.detector(to_images(images).to(self.device))
+        prediction: Prediction = self.detector(to_device(to_images(images), self.device))
         maps = prediction.anomaly_maps
         return Prediction(prediction.scores.float().cpu(), None if maps is None else maps.float().cpu())
 

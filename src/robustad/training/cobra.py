@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from robustad._checks import check_choice, check_fraction
+from robustad._devices import device_of, to_device
 from robustad._random import derive_seed, torch_generator
 from robustad.attacks.projections import Ball
 from robustad.detectors.cobra import Cobra
@@ -80,6 +81,7 @@ class CobraMethod:
     """
 
     forward_methods: tuple[str, ...] = ("features",)
+    compiled_parts: tuple[str, ...] = ("backbone",)
 
     def __init__(
         self,
@@ -93,6 +95,7 @@ class CobraMethod:
 
     def loss(self, network: Any, batch: Batch, context: StepContext) -> Losses:
         """See `Method.loss`."""
+        batch = batch._replace(images=to_device(batch.images, device_of(self.network)))
         views = self.views(batch, derive_seed(self.config.seed, "views", context.step))
         epsilon = epsilon_at(
             context.step, context.total or 10**9, epsilon=self.config.epsilon, warmup=self.config.epsilon_warmup

@@ -49,6 +49,7 @@ class TrainingConfig:
         look_images: Held-out normal images for early looks.
         checkpoint_minutes: Minutes between resume points.
         num_workers: Processes that read images; 0 = in the training process.
+        compile: Whether torch compiles the network first; that takes minutes, hence for long trainings.
     """
 
     seed: int = 0
@@ -76,6 +77,7 @@ class TrainingConfig:
     look_images: int = 24
     checkpoint_minutes: float = 2.0
     num_workers: int = 0
+    compile: bool = False
 
     def __post_init__(self) -> None:
         check_choice("precision", self.precision, PRECISIONS)

@@ -60,9 +60,13 @@ class Method(Protocol):
         ...
 
     forward_methods: tuple[str, ...]
+    compiled_parts: tuple[str, ...]
 
     def loss(self, network: Any, batch: Batch, context: StepContext) -> Losses:
-        """Loss of a batch; ``network`` is the module to call for the pass that gradients flow through."""
+        """Loss of a batch, which lies in memory; ``network`` is what to call for the pass that gradients flow through.
+
+        Pseudo-anomalies are made where the images were read, and then all is sent to the device: nothing waits for it.
+        """
         ...
 
     def after_backward(self) -> None:
@@ -132,6 +136,9 @@ class Engine:
         self.state = TrainingState(config=config.to_dict())
         if resume:
             self._restore()
+        if config.compile:  # after the weight average, which is a copy, and in place: names of tensors stay
+            for name in method.compiled_parts:
+                getattr(method.network, name).compile()
         self.network, self.optimizer = self.fabric.setup(method.network, self.optimizer)
         self.average.module.to(self.fabric.device)
         for name in method.forward_methods:
@@ -213,8 +220,6 @@ class Engine:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         batch = augment(batch) if config.augment else batch
-        images, foreground = self.fabric.to_device((batch.images, batch.foreground))
-        batch = batch._replace(images=images, foreground=foreground)
         self.network.train()
         with isolated_randomness(derive_seed(config.seed, "step", step)):
             losses = self.method.loss(self.network, batch, context)

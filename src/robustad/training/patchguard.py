@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from robustad._devices import device_of, to_device
 from robustad._random import torch_generator
 from robustad.attacks import Ball, PublishedObjective, value_and_grad
 from robustad.detectors import PatchGuard
@@ -43,19 +44,24 @@ class PatchGuardMethod(ABC):
     """
 
     forward_methods: tuple[str, ...] = ("patch_output",)
+    compiled_parts: tuple[str, ...] = ("features", "discriminator")
 
     def __init__(self, detector: PatchGuard, config: TrainingConfig, generator: Generator) -> None:
         self.network, self.config, self.generator = detector, config, generator
 
     def loss(self, network: Any, batch: Batch, context: StepContext) -> Losses:
         """See `Method.loss`."""
-        anomalous, masks = self.generator(batch.images, batch.foreground, seeds=batch.seeds)
-        images = torch.cat([batch.images, anomalous])
-        masks = torch.cat([torch.zeros_like(masks), masks])
+        images, masks = self.groups(batch, device_of(self.network))
         epsilon = self.epsilon(context)
         with context.fabric.autocast(), self.network.leaving_out(batch.sources):
             attacked = self.attack(images, masks, epsilon, [*batch.seeds, *batch.seeds]) if epsilon else None
             return self.group_losses(network, images, attacked, masks)
+
+    def groups(self, batch: Batch, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Normal, then pseudo-anomalous images ``(2 * N, 3, S, S)``, and their masks, on the device."""
+        anomalous, masks = self.generator(batch.images, batch.foreground, seeds=batch.seeds)
+        images, masks = torch.cat([batch.images, anomalous]), torch.cat([torch.zeros_like(masks), masks])
+        return to_device(images, device), to_device(masks, device)
 
     def epsilon(self, context: StepContext) -> float:
         """Attack radius of a step."""
@@ -204,7 +210,7 @@ class ReplayMethod(DefaultMethod):
         """See `Method.loss`."""
         self._epsilon = self.epsilon(context)
         if batch.seeds != self._seeds:
-            self._begin(batch)
+            self._begin(batch, device_of(self.network))
         self._offset = self._offset.to(self._images.device)  # a resumed one was read on the CPU
         offset = self._offset.clamp(-self._epsilon, self._epsilon)
         self._input = (self._images + offset).clamp(0, 1).detach().requires_grad_(True)
@@ -212,10 +218,8 @@ class ReplayMethod(DefaultMethod):
             losses = self.group_losses(network, self._input, None, self._masks)
         return Losses(losses.total, {})  # the total is the attacked loss
 
-    def _begin(self, batch: Batch) -> None:
-        anomalous, masks = self.generator(batch.images, batch.foreground, seeds=batch.seeds)
-        self._images = torch.cat([batch.images, anomalous])
-        self._masks = torch.cat([torch.zeros_like(masks), masks])
+    def _begin(self, batch: Batch, device: torch.device) -> None:
+        self._images, self._masks = self.groups(batch, device)
         if batch.seeds != self._offset_seeds:  # equal right after a resume in the middle of a batch
             self._offset = self._epsilon * _noise(self._images, [*batch.seeds, *batch.seeds])
         self._seeds = self._offset_seeds = batch.seeds
@@ -242,4 +246,4 @@ def _noise(images: Tensor, seeds: Sequence[int]) -> Tensor:
         torch.rand(images.shape[1:], generator=torch_generator(seed, "attack", int(i >= len(seeds) // 2)))
         for i, seed in enumerate(seeds)
     ]
-    return torch.stack(fields).to(images) * 2 - 1
+    return to_device(torch.stack(fields), images.device) * 2 - 1

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from robustad._devices import device_of, to_device
 from robustad._random import derive_seed
 from robustad.attacks import PGD, ImageObjective
 from robustad.metrics import auroc
@@ -30,7 +31,7 @@ class TaskMethod(ReplayMethod):
     def loss(self, network: Any, batch: Batch, context: StepContext) -> Losses:
         """See `Method.loss`."""
         tests = batch.foreground.shape[1]
-        self._references = batch.images[:, :-tests]
+        self._references = to_device(batch.images[:, :-tests], device_of(self.network))
         flat = Batch(
             batch.images[:, -tests:].flatten(0, 1),
             batch.foreground.flatten(0, 1),
@@ -38,9 +39,9 @@ class TaskMethod(ReplayMethod):
         )
         return super().loss(network, flat, context)
 
-    def _begin(self, batch: Batch) -> None:
+    def _begin(self, batch: Batch, device: torch.device) -> None:
         self.network.enter(self._references, len(batch.images) // len(self._references))
-        super()._begin(batch)
+        super()._begin(batch, device)
 
 
 class TaskLook:

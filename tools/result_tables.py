@@ -73,6 +73,8 @@ _IMAGE_COLUMNS = {
     "matched pairs, worst case": _MATCHED | _at(2, "ensemble"),
 }
 
+COUNTS = ("failed_checks",)
+"""Metrics whose figures are whole numbers."""
 _BENCH_COLUMNS = {
     "clean": _AUROC | _CLEAN,
     "published PGD, 2/255": _AUROC | _at(2, "published-pgd"),
@@ -112,9 +114,10 @@ VIEWS = {
         },
     ),
     **{task: _choices(task) for task in ("backbones", "pretraining", "training-choices")},
-    "robustness": View(
-        files=_made_by("robustness"), columns=_BENCH_COLUMNS, by=("data", "detector", "recipe"), brief=True
-    ),
+    **{
+        task: View(files=_made_by(task), columns=_BENCH_COLUMNS, by=("data", "detector", "recipe"), brief=True)
+        for task in ("robustness", "robustness-quick")
+    },
     "certified": View(
         files=_made_by("certified"),
         columns={
@@ -250,6 +253,8 @@ def _cell(rows: list[Row], view: View) -> str:
         raise ValueError(f"a cell of a table has {len(rows)} figures: {rows[0]} and {rows[1]}")
     if not rows:
         return BLANK
+    if rows[0].metric in COUNTS and rows[0].number is not None:
+        return f"{rows[0].number:.0f}"
     return figure_text(rows[0]).partition(" ")[0] if view.brief else figure_text(rows[0])
 
 

@@ -1,6 +1,8 @@
 import pytest
 import torch
 from evaluation_doubles import PATCH, ScoreOnly, TinyDetector, made_batch
+from torch import nn
+from torch.nn import functional as F
 
 from robustad.attacks import APGD, PGD, Square
 from robustad.detectors import PatchGuard, PatchGuardConfig
@@ -8,6 +10,7 @@ from robustad.evaluation import GOALS, SUITE, Batch, Plan, Run, Scene, Suite, wo
 from robustad.evaluation.ensemble import Attacked
 from robustad.evaluation.witness import Judged, Witness, away, frozen
 from robustad.ops.patches import patch_labels
+from robustad.types import Prediction
 
 EPSILON = 8 / 255
 
@@ -127,6 +130,44 @@ def test_an_attack_on_a_stand_in_leaves_images_whose_reported_score_has_crossed(
     assert fewer < 0.9 * passes
 
 
+class HighestOfMap(nn.Module):
+    """As most detectors from elsewhere: a map of any scale, whose highest value is the score."""
+
+    has_maps = True
+
+    def forward(self, images):
+        maps = 40 * F.avg_pool2d((images - 0.5).square().mean(dim=1, keepdim=True), PATCH)
+        maps = F.interpolate(maps, size=images.shape[-1])[:, 0]
+        return Prediction(maps.amax(dim=(1, 2)), maps)
+
+
+def test_a_score_that_is_a_maximum_is_pulled_down_everywhere_at_once():
+    """Its own gradient pulls at one place at a time, and the next one takes over."""
+    images = torch.full((2, 3, 32, 32), 0.5) + 0.1 * torch.rand(
+        2, 3, 32, 32, generator=torch.Generator().manual_seed(1)
+    )
+    labels = torch.tensor([True, True])
+    where = Scene(Witness(HighestOfMap()), labels, torch.ones(2, 32, 32, dtype=torch.bool))
+    (plan,) = Suite(attacks=("ensemble",), strong_steps=10, restarts=1).plans(HighestOfMap())
+    batch = Batch(where, images)
+    goals = {run.goal: batch.run(run, EPSILON).scores for run in plan.runs if run.attack.name == "pgd"}
+    assert set(goals) == {"score", "lse", "top10"}
+    clean = batch.clean.scores
+    assert (clean - goals["lse"] > 2 * (clean - goals["score"])).all()
+    assert (clean - goals["top10"] > 1.2 * (clean - goals["score"])).all()
+    assert (batch.attacked(plan, EPSILON).scores <= torch.stack(list(goals.values())).amin(0)).all()
+
+
+def test_pixels_of_a_map_are_compared_in_units_of_their_own_spread():
+    images, _ = scene()
+    plain, louder = Witness(HighestOfMap()), Witness(HighestOfMap())
+    louder.detector.forward = lambda x: Prediction(*(1e3 * part for part in HighestOfMap().forward(x)))
+    torch.testing.assert_close(plain.local_scores(images), louder.local_scores(images), rtol=1e-4, atol=1e-4)
+    assert Witness(TinyDetector()).local_scores(images).shape[1] == (images.shape[-1] // PATCH) ** 2
+    flat = Witness(HighestOfMap()).local_scores(torch.full((1, 3, 32, 32), 0.5))
+    assert bool(flat.isfinite().all()), "a map without any spread"
+
+
 def test_runs_that_two_attacks_share_are_made_once():
     images, where = scene()
     adaptive, ensemble = Suite(attacks=("adaptive-pgd", "ensemble")).plans(TinyDetector())
@@ -140,7 +181,8 @@ def test_members_that_a_detector_does_not_allow_are_skipped_and_named():
     suite = Suite(attacks=("ensemble", "map-pgd", "published-pgd"))
     ensemble, maps, published = suite.plans(plain)
     assert [run.goal for run in ensemble.runs] == ["score", "score"]
-    assert dict(ensemble.skipped)["lse"] == "the detector has no patch logits"
+    assert dict(ensemble.skipped)["lse"] == "the detector has neither patch logits nor anomaly maps"
+    assert dict(ensemble.skipped)["published"] == "the detector has no patch logits"
     assert maps.runs == () and dict(maps.skipped) == {"map": "the detector has no anomaly maps"}
     assert published.runs == ()
 

@@ -31,7 +31,7 @@ from robustad.evaluation.rows import TARGETS
 from robustad.evaluation.witness import Witness, gradient_lack
 
 TOP_SHARE = 0.1
-"""Share of the patches whose mean logit ``top10-pgd`` moves."""
+"""Share of the patches, or of the map's pixels, whose mean ``top10-pgd`` moves."""
 
 
 class Scene(NamedTuple):
@@ -62,13 +62,13 @@ def _published(scene: Scene) -> Objective:
 
 
 def _log_sum_exp(scene: Scene) -> Objective:
-    return ScoreObjective(lambda images: scene.detector.patch_logits(images).logsumexp(dim=1), scene.labels)
+    return ScoreObjective(lambda images: scene.detector.local_scores(images).logsumexp(dim=1), scene.labels)
 
 
 def _top_share(scene: Scene) -> Objective:
     def top(images: Tensor) -> Tensor:
-        logits = scene.detector.patch_logits(images)
-        return logits.topk(max(1, round(TOP_SHARE * logits.shape[1])), dim=1).values.mean(dim=1)
+        local = scene.detector.local_scores(images)
+        return local.topk(max(1, round(TOP_SHARE * local.shape[1])), dim=1).values.mean(dim=1)
 
     return ScoreObjective(top, scene.labels)
 
@@ -82,12 +82,17 @@ def _transfer(scene: Scene) -> Objective:
     return ScoreObjective(scene.other.scores, scene.labels)
 
 
+LOCAL = "patch logits or anomaly maps"
+"""What a detector must have for attacks on all places of an image at once."""
+
+
 class Goal(NamedTuple):
     """One way to mislead a detector.
 
     Attributes:
         build: Makes the objective for a batch.
-        needs: What the detector must have: ``scores``, ``patch logits``, ``anomaly maps``, or ``another detector``.
+        needs: What the detector must have: ``scores``, ``patch logits``, ``anomaly maps``, one of these two, or
+            ``another detector``.
         text: What is maximised, for readers.
     """
 
@@ -99,8 +104,8 @@ class Goal(NamedTuple):
 GOALS: dict[str, Goal] = {
     "score": Goal(_score, "scores", "the reported score"),
     "published": Goal(_published, "patch logits", "mean logit of normal minus mean logit of anomalous patches"),
-    "lse": Goal(_log_sum_exp, "patch logits", "log-sum-exp of the patch logits"),
-    "top10": Goal(_top_share, "patch logits", "mean of the highest 10 % of the patch logits"),
+    "lse": Goal(_log_sum_exp, LOCAL, "log-sum-exp of the patch logits, or of the map's pixels"),
+    "top10": Goal(_top_share, LOCAL, "mean of the highest 10 % of the patch logits, or of the map's pixels"),
     "map": Goal(_map, "anomaly maps", "mean of the map over normal minus mean over anomalous pixels"),
     "transfer": Goal(_transfer, "another detector", "the score of another detector"),
 }
@@ -244,6 +249,8 @@ class Suite:
 def _lacks(need: str, detector: Any, has_other: bool) -> str | None:
     if need == "patch logits" and not hasattr(detector, "patch_logits"):
         return "the detector has no patch logits"
+    if need == LOCAL and not Witness(detector).has_local_scores:
+        return "the detector has neither patch logits nor anomaly maps"
     if need == "anomaly maps" and not getattr(detector, "has_maps", True):
         return "the detector has no anomaly maps"
     if need == "another detector" and not has_other:

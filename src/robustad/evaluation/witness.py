@@ -14,6 +14,9 @@ from robustad.attacks import Objective
 from robustad.attacks.base import Best
 from robustad.types import Prediction
 
+_SHARPNESS = 4.0
+"""How far a log-sum-exp over the pixels of a map looks below the highest of them: a fourth of their spread."""
+
 
 class Witness:
     """A detector that remembers the reported scores of its last call.
@@ -51,6 +54,24 @@ class Witness:
         with torch.no_grad():
             self.seen = self.detector.image_scores(logits) if self._short else self(images).scores
         return logits
+
+    def local_scores(self, images: Tensor) -> Tensor:
+        """What an image score is made of, place by place ``(N, P)``: patch logits, or else the pixels of the map.
+
+        Pixels are in units of a fraction of their spread within the image, since maps have any scale.
+        """
+        if hasattr(self.detector, "patch_logits"):
+            return self.patch_logits(images)
+        maps = self(images).anomaly_maps
+        assert maps is not None
+        pixels = maps.flatten(1)
+        spread = pixels.detach().std(dim=1, keepdim=True).clamp_min(torch.finfo(pixels.dtype).tiny ** 0.5)
+        return pixels * (_SHARPNESS / spread)
+
+    @property
+    def has_local_scores(self) -> bool:
+        """Whether there are any."""
+        return hasattr(self.detector, "patch_logits") or getattr(self.detector, "has_maps", False)
 
     def _passes(self, images: Tensor) -> AbstractContextManager[None]:
         return autocast_bfloat16(images.device) if self.bfloat16 else nullcontext()

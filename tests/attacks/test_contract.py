@@ -292,6 +292,36 @@ def test_options_are_checked(name):
         make(name, "linf").norm = "l2"
 
 
+@every
+def test_a_pixel_without_a_slope_stops_nothing_but_itself(name, norm):
+    """The root of a square has none at 0: autograd says NaN."""
+    x = images()
+    x[:, :, 0, 0] = 0
+    plain = objective()
+
+    def rooted(seen, index):
+        return plain(seen, index) + 1e-6 * seen[:, :, 0, 0].square().sum(dim=1).sqrt()
+
+    attack = make(name, norm)
+    gains = []
+    for target in (plain, rooted):
+        found = attack(target, x, epsilon=RADIUS[norm], generator=torch.Generator().manual_seed(0))
+        gains.append(values(plain, found) - values(plain, x))
+    assert (gains[1] > 0.9 * gains[0]).all() and (gains[0] > 0).all()
+
+
+@every
+def test_a_value_that_is_no_number_is_an_error(name, norm):
+    x = images()
+    plain = objective()
+
+    def fragile(seen, index):
+        return torch.where((seen - x[index]).abs().amax(dim=(1, 2, 3)) > 0, torch.nan, plain(seen, index))
+
+    with pytest.raises(ValueError, match="NaN as a score of an attacked image \\(5 of 5\\)"):
+        make(name, norm)(fragile, x, epsilon=RADIUS[norm])
+
+
 def test_attacks_obey_no_call_of_their_own():
     """The guarantees live in one place."""
     assert all("__call__" not in vars(attack) for attack in ATTACKS.values())

@@ -41,6 +41,17 @@ def test_one_perturbation_raises_the_score_of_images_that_it_has_not_seen(norm, 
     assert torch.equal(delta, universal_perturbation(target, seen, epsilon=epsilon, norm=norm)), "it can be repeated"
 
 
+def test_one_pixel_without_a_slope_does_not_stop_a_universal_perturbation():
+    x = images(12)
+    x[3, :, 0, 0] = 0
+    plain = ImageObjective(Toy().eval(), torch.zeros(12, dtype=torch.bool))
+
+    def rooted(seen, index):
+        return plain(seen, index) + 1e-6 * seen[:, :, 0, 0].square().sum(dim=1).sqrt()
+
+    assert universal_perturbation(rooted, x, epsilon=8 / 255).abs().max() > 0
+
+
 def test_a_universal_perturbation_is_never_worse_than_none():
     def falling(x, index):
         return -(x - images(12)[index]).abs().flatten(1).sum(1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -85,3 +87,21 @@ def test_wrong_names_and_severities(dataset):
     for severities in ((), (0,), (1, 9)):
         with pytest.raises(ValueError, match="`severities` must be whole numbers from 1 to 5"):
             evaluate_corruptions(TinyDetector(), dataset, NAMES, severities=severities)
+
+
+def test_a_corrupted_image_without_a_score_is_an_error_and_no_image_that_was_right(dataset):
+    def fragile(images):
+        scores = images.mean(dim=(1, 2, 3))
+        return torch.where(images.std(dim=(1, 2, 3)) > 0.2, torch.nan, scores)
+
+    with pytest.raises(ValueError, match="NaN as a score of a corrupted image"):
+        evaluate_corruptions(ScoreOnly(fragile), dataset, ["gaussian_noise"], severities=(5,), show_progress=False)
+
+
+def test_a_mean_over_figures_of_which_one_is_undefined_says_why(dataset):
+    found = list(evaluate_corruptions(TinyDetector(), dataset, NAMES, severities=(1, 5), show_progress=False))
+    found[-1] = dataclasses.replace(found[-1], scores=np.full_like(found[-1].scores, np.nan))
+    rows = corruption_rows(found, labels_of(dataset), SUBJECT)
+    for metric in ("image_AUROC", FALSE_ALARMS, MISSES):
+        (mean,) = select(rows, detector=SUBJECT.detector, attack="corruptions", metric=metric)
+        assert mean.value is None and mean.reason, metric

@@ -106,6 +106,59 @@ def test_each_check_catches_its_defect(score, name):
     assert verdicts(score, {name})[name].passed is False
 
 
+class NoGradient(torch.autograd.Function):
+    """Zero everywhere: there is no way up."""
+
+    @staticmethod
+    def forward(ctx, images):
+        return images.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return torch.zeros_like(gradient)
+
+
+def one_sided(images):
+    """Honest on images that look normal; the gradient of those that look anomalous is noise."""
+    honest, noisy = smooth(images), smooth(NoisyGradient.apply(images))
+    return torch.where(honest.detach() > ONE_SIDED, noisy, honest)
+
+
+ONE_SIDED = 6.9
+"""Between the scores of normal and of anomalous images."""
+
+
+def test_a_gradient_that_is_right_of_one_class_does_not_hide_the_other():
+    images, labels, _ = made_batch(24)
+    scores = smooth(images)
+    assert scores[~labels].max() < ONE_SIDED < scores[labels].min()
+    found = verdicts(one_sided)
+    assert found["Gradient is right"].passed is False, "half of all images, and all of one class"
+    assert found["Black box not stronger"].passed is False
+
+
+@pytest.mark.parametrize("count", [8, 12, 16, 24, 32])
+@pytest.mark.parametrize("seed", range(3))
+def test_an_unbounded_attack_that_does_not_move_has_not_won(count, seed):
+    """Restarts begin at other test images, and one of them scores beyond all others by itself."""
+    images, labels, _ = made_batch(count)
+    detector = ScoreOnly(lambda x: smooth(NoGradient.apply(x)))
+    found = {v.name: v for v in check_health(detector, images, labels, epsilon=EPSILON, seed=seed)}
+    assert found["Unbounded attack wins"].passed is False
+    assert found["Unbounded attack wins"].figure == 0
+
+
+def test_a_gradient_that_is_no_number_is_found_wherever_it_is():
+    images, labels, _ = made_batch(24)
+    images[20, :, 0, 0] = 0  # the slope of a root at 0
+
+    def rooted(x):
+        return smooth(x) + 1e-3 * x[:, :, 0, 0].square().sum(dim=1).sqrt()
+
+    found = {v.name: v for v in check_health(ScoreOnly(rooted), images, labels, epsilon=EPSILON)}
+    assert found["Gradient is there"].passed is False
+
+
 def test_a_kink_under_grey_images_is_not_a_wrong_gradient():
     """Hue and saturation have no slope at grey, where one channel's change turns the largest into the smallest."""
 

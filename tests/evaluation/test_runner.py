@@ -341,8 +341,10 @@ def test_a_score_that_turns_nan_under_attack_is_one_clear_line(marked):
         whole = (255 * x - (255 * x).round()).abs().amax(dim=(1, 2, 3)) < 1e-3  # as clean pixels are
         return torch.where(whole, 1.0, float("nan")) * x.mean(dim=(1, 2, 3))
 
-    with pytest.raises(ValueError, match="NaN as a score of an attacked image"):
-        run(marked, ScoreOnly(fragile), Suite(attacks=("pgd", "ensemble"), steps=3, strong_steps=3))
+    for attacks in (("pgd", "ensemble"), ("ensemble",), ("adaptive-pgd",), ("apgd",), ("momentum-pgd",), ("square",)):
+        suite = Suite(attacks=attacks, steps=3, strong_steps=3, queries=10)
+        with pytest.raises(ValueError, match="NaN as a score of an attacked image"):
+            evaluate(ScoreOnly(fragile), marked, suite, epsilons=(1.5 / 255,), show_progress=False)
 
 
 def test_long_attacks_are_announced_with_what_they_will_take(marked, monkeypatch, capsys):

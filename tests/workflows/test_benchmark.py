@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -117,6 +119,21 @@ def test_finished_cells_are_not_done_again(made, monkeypatch):
     seen: list[str] = []
     again = benchmark(matrix, out, on_cell=seen.append)
     assert seen == [] and again.boards == first.boards
+
+
+def test_a_cell_of_other_weights_or_other_data_is_done_again(made):
+    matrix, out, _, _ = made
+    for place in module.cells(matrix, out):
+        assert module.finished(place, matrix.test) is not None
+        other = dataclasses.replace(place.data, category="another")
+        assert module.finished(place._replace(data=other), matrix.test) is None
+        path = place.checkpoint / "config.json"
+        kept = path.read_text(encoding="utf-8")
+        try:
+            path.write_text(json.dumps({**json.loads(kept), "weights_sha256": "0" * 64}), encoding="utf-8")
+            assert module.finished(place, matrix.test) is None
+        finally:
+            path.write_text(kept, encoding="utf-8")
 
 
 def test_an_interrupted_cell_goes_on(folder, tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, final
 
 import torch
@@ -15,6 +15,7 @@ from robustad._checks import check_at_least, check_choice, check_epsilon, check_
 from robustad._random import torch_generator
 from robustad.attacks.projections import NORMS, Ball
 
+_STEEP = 1e12  # for an infinite slope: its square still is a number
 Objective = Callable[[Tensor, Tensor], Tensor]
 """``objective(images, index) -> (n,)``: one value per image, to be maximised; ``index`` says which of the batch."""
 
@@ -27,14 +28,20 @@ class Best:
         images: ``(N, 3, H, W)``.
         values: ``(N,)``.
         goals: Values ``(N,)`` from which on an image is worked on no more; None = always.
+        undefined: Whether a value was NaN ``(N,)``, of whatever image: no comparison would show it.
     """
 
     images: Tensor
     values: Tensor
     goals: Tensor | None = None
+    undefined: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.undefined = self.values.isnan()
 
     def update(self, images: Tensor, values: Tensor, index: Tensor) -> None:
         """Keep ``images`` where their ``values`` are higher than what is kept of the images ``index``."""
+        self.note(values, index)
         if len(index) == len(self.values):  # all of them, in their order: as below, without picking them out
             better = values > self.values
             self.images = torch.where(better[:, None, None, None], images, self.images)
@@ -43,6 +50,23 @@ class Best:
         better = values > self.values[index]
         self.images[index] = torch.where(better[:, None, None, None], images, self.images[index])
         self.values[index] = torch.where(better, values, self.values[index])
+
+    def note(self, values: Tensor, index: Tensor) -> None:
+        """Remember for which of the images ``index`` a value was NaN."""
+        self.undefined[index] |= values.isnan()
+
+    def check(self) -> None:
+        """Refuse what nothing can be said about.
+
+        Raises:
+            ValueError: If any value was NaN.
+        """
+        count = int(self.undefined.sum())
+        if count:
+            raise ValueError(
+                f"the detector gave NaN as a score of an attacked image ({count} of {len(self.values)}); correct it, "
+                "then test again"
+            )
 
     def unfinished(self, index: Tensor) -> Tensor:
         """Which of the images ``index`` have not reached their goal: bool, as long as ``index``."""
@@ -83,7 +107,7 @@ class Climb:
         """`values` and their gradients ``(n, 3, H, W)``."""
         values, gradient = value_and_grad(self.objective, x, self.index)
         self.best.update(x, values, self.index)
-        return values, gradient
+        return values, usable(gradient)
 
     def narrow(self, x: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
         """Leave finished images alone from here on; ``x`` and whatever else is kept per image become shorter."""
@@ -164,6 +188,9 @@ class Attack(ABC):
             goals: Values ``(N,)`` from which on an image is left alone, which saves its passes; None = none.
             start: Where the first run begins ``(N, 3, H, W)``, unless it begins at random; drawn into the ball if it
                 lies outside. ``keep="best"`` never returns less. None = the clean images.
+
+        Raises:
+            ValueError: If the arguments do not fit each other, or a value on the way was NaN.
         """
         check_images(images)
         check_epsilon(epsilon, norm=self.norm)
@@ -188,6 +215,7 @@ class Attack(ABC):
             if len(open_ones):
                 noise = _image_noise(clean[open_ones], key, restart)
                 result = self.run(Climb(objective, ball, best, open_ones, start), noise, restart)
+        best.check()
         if self.keep == "best" or self.restarts > 1:
             result = best.images
         return ball.clip(result).detach()
@@ -212,6 +240,11 @@ def value_and_grad(objective: Objective, images: Tensor, index: Tensor | None = 
         # sum, not mean: keeps the gradients of the images independent of each other
         (gradient,) = torch.autograd.grad(values.sum(), x)
     return values.detach(), gradient
+
+
+def usable(gradient: Tensor) -> Tensor:
+    """A gradient without NaN, which stands for no slope: one such pixel would stop its image where norms are taken."""
+    return gradient.nan_to_num(nan=0.0, posinf=_STEEP, neginf=-_STEEP)
 
 
 def image_generators(noise: Tensor) -> list[torch.Generator]:

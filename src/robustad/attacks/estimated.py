@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from robustad._checks import check_at_least, check_choice
-from robustad.attacks.base import Attack, Climb, image_generators
+from robustad.attacks.base import Attack, Climb, image_generators, usable
 
 DIRECTIONS = ("signs", "normal")
 
@@ -77,8 +77,10 @@ class EstimatedPGD(Attack):
             near = [(x + sign * self.distance * way).clamp(0, 1) for sign in (1, -1)]
             with torch.no_grad():
                 ahead, behind = (climb.objective(images, climb.index) for images in near)
+            climb.best.note(ahead, climb.index)
+            climb.best.note(behind, climb.index)
             total += (ahead - behind)[:, None, None, None] * way
-        return total
+        return usable(total)
 
     def _direction(self, shape: torch.Size, generator: torch.Generator) -> Tensor:
         if self.directions == "normal":

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from robustad._checks import check_at_least, check_epsilon, check_images
-from robustad.attacks.base import Objective, value_and_grad
+from robustad.attacks.base import Objective, usable, value_and_grad
 from robustad.attacks.projections import Ball
 
 
@@ -52,6 +52,7 @@ def universal_perturbation(
         order = torch.randperm(len(clean), generator=generator or torch.Generator().manual_seed(number))
         for index in torch.split(order.to(clean.device), batch_size):
             _, gradient = value_and_grad(objective, (clean[index] + delta).clamp(0, 1), index)
+            gradient = usable(gradient)
             # every image has the same say, however steep its objective is
             size = gradient.abs().mean(dim=(1, 2, 3), keepdim=True).clamp_min(torch.finfo(gradient.dtype).tiny)
             way = ball.direction((gradient / size).mean(0, keepdim=True))

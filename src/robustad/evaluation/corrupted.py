@@ -100,6 +100,8 @@ def _seen(detector: Any, images: Tensor) -> Arrays:
     """What the detector and the baseline say of images."""
     with torch.no_grad():
         scores = Witness(detector).scores(to_device(images, device_of(detector)))
+    if bool(scores.isnan().any()):
+        raise ValueError("the detector gave NaN as a score of a corrupted image; correct it, then test again")
     return {"scores": scores.float().cpu().numpy(), "brightness": images.mean(dim=(1, 2, 3)).numpy()}
 
 
@@ -162,7 +164,8 @@ def _means(rows: Sequence[Row]) -> list[Row]:
     for group in groups.values():
         values = [row.value for row in group if row.value is not None]
         value = float(np.mean(values)) if len(values) == len(group) else None
-        means.append(replace(group[0], attack=ALL, epsilon=0.0, value=value))
+        reason = next((row.reason for row in group if row.value is None), None)
+        means.append(replace(group[0], attack=ALL, epsilon=0.0, value=value, reason=reason))
     return means
 
 
@@ -171,4 +174,6 @@ def _rate(scores: NDArray[np.float32], limit: float | None, wrong: Any) -> tuple
         return None, "no threshold: there is no normal image"
     if len(scores) == 0:
         return None, "there is no image of this class"
+    if np.isnan(scores).any():
+        return None, "a score is NaN"
     return float(wrong(scores, limit).mean()), None

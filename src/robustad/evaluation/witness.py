@@ -109,7 +109,8 @@ class Judged:
 
     @property
     def images(self) -> Tensor:
-        """What was kept ``(N, 3, S, S)``."""
+        """What was kept ``(N, 3, S, S)``; an error if a reported score was NaN."""
+        self._kept.check()
         return self._kept.images
 
     def __call__(self, images: Tensor, index: Tensor) -> Tensor:

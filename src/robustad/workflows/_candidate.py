@@ -75,6 +75,19 @@ def candidate_path(word: str | Path) -> Path:
     return Path(text.removeprefix(ANOMALIB).rpartition("=")[2]) if text.startswith(ANOMALIB) else Path(text)
 
 
+def digest_of(word: str | Path) -> str:
+    """Digest of a candidate's weights, read off its files."""
+    path = candidate_path(word)
+    if path.is_dir():
+        return str(read_json(path / "config.json")["weights_sha256"])
+    digest = hashlib.sha256()
+    for file in (path, path.with_name(f"{path.name}.data")):  # the second: large weights of an ONNX model
+        if file.is_file():
+            with file.open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
+
+
 def default_out(word: str | Path) -> Path:
     """Where results go unless one says: ``test`` beside a checkpoint, ``NAME-test`` beside a file."""
     path = candidate_path(word)
@@ -85,17 +98,15 @@ def default_out(word: str | Path) -> Path:
 def _ours(loaded: Checkpoint) -> Candidate:
     loaded.check_complete()
     assert loaded.path is not None
-    digest = str(read_json(loaded.path / "config.json")["weights_sha256"])
     return Candidate(
-        detector=loaded.detector, digest=digest, path=loaded.path, calibration=loaded.calibration, info=loaded.info
+        detector=loaded.detector,
+        digest=digest_of(loaded.path),
+        path=loaded.path,
+        calibration=loaded.calibration,
+        info=loaded.info,
     )
 
 
 def _foreign(detector: torch.nn.Module, path: Path, recipe: str, device: torch.device) -> Candidate:
     """No threshold is taken from other tools: they may have chosen it on test images."""
-    digest = hashlib.sha256()
-    for file in (path, path.with_name(f"{path.name}.data")):  # the second: large weights of an ONNX model
-        if file.is_file():
-            with file.open("rb") as stream:
-                digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return Candidate(detector=detector.to(device).eval(), digest=digest.hexdigest(), path=path, info={"recipe": recipe})
+    return Candidate(detector=detector.to(device).eval(), digest=digest_of(path), path=path, info={"recipe": recipe})

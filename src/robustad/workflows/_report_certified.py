@@ -36,7 +36,8 @@ def certified_table(rows: Sequence[Row], detector: str, *, sigma: float, confide
         rows=tuple(lines),
         head="Bound",
         note=f"With a confidence of {confidence:.0%} for all images and radii together, no perturbation of this L2 "
-        "length, found or not, makes it worse. Undecided: share of images whose side of the threshold is not certain. "
+        "length, found or not, makes the median over endless noise worse; a median of few samples, whose noise is "
+        "known, can be moved a little further. Undecided: share of images whose side of the threshold is not certain. "
         f"What L∞ allows is longer in L2 at this size: {covered}. This table says nothing about those.",
     )
 

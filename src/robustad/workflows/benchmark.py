@@ -22,6 +22,7 @@ from robustad.evaluation import BASELINE, Results, Row
 from robustad.files import write_text
 from robustad.reporting import Board, boards, leaderboard_html, leaderboard_markdown
 from robustad.training.state import STATE_FILE
+from robustad.workflows._candidate import candidate_path, digest_of
 from robustad.workflows._data import DataConfig
 from robustad.workflows._run import CONFIG_FILE
 from robustad.workflows.fit import CHECKPOINT, FitConfig, fit, fit_config, resume_config
@@ -212,13 +213,18 @@ def measure(place: Place, config: TestConfig) -> Results:
 
 
 def finished(place: Place, config: TestConfig) -> Results | None:
-    """The results of a cell that is done; None if it is not, or was tested in another way."""
+    """The results of a cell that is done; None if it is not, or was of other weights, other data, another test."""
     path = place.folder / "test" / RESULTS
     if not path.is_file():
         return None
     results = Results.read(path)
-    same = json.dumps(results.details.get("config")) == json.dumps(settings(config))
-    return results if same else None
+    wanted: dict[str, Any] = {"config": settings(config), "data": place.data.to_dict()}
+    if candidate_path(place.checkpoint).exists():
+        wanted["checkpoint"] = digest_of(place.checkpoint)
+    elif place.config is None:
+        return None
+    found = {name: results.details.get(name) for name in wanted}
+    return results if json.dumps(found) == json.dumps(wanted) else None
 
 
 def _check_same(place: Place) -> None:

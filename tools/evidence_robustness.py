@@ -38,7 +38,9 @@ from robustad.workflows.fit import fit_config
 
 DATA = {"elpv": DataConfig(data="elpv", category="mono"), "mtd": DataConfig(data="mtd")}
 RECIPES = {"elpv": "default", "mtd": "texture"}
-RADII = (1 / 255, 2 / 255, 4 / 255)
+GRADIENT = ("published-pgd", "pgd", "ensemble")
+RADII = {1 / 255: GRADIENT, 2 / 255: (*GRADIENT, "square"), 4 / 255: GRADIENT}
+"""Radii and what is tried at each; queries take most of the time, and are shown at one radius."""
 SEVERITIES = (1, 3, 5)
 SIZE = 128
 FAILED = "failed_checks"
@@ -106,18 +108,21 @@ def _assessed(data: str, title: str, build: Callable[[], Any], effort: Effort) -
     dataset, store = prepared(detector, samples, f"{_digest(detector)} {fingerprint(samples)} robustness")
     subject = Subject(detector=title, recipe=title, data=DATA[data].label, split="final", seed=0)
     verdicts = examine(detector, dataset, epsilon=2 / 255, seed=0, store=store)
-    suite = Suite(attacks=("published-pgd", "pgd", "ensemble", "square"), queries=effort.queries, stop_early=True)
-    if Doubts.of(verdicts).no_gradient:
-        suite = suite.with_black_box(has_masks=False, white_box=False)
-    evaluation = evaluate(detector, dataset, suite, epsilons=RADII, seed=0, store=store)
-    rows = [row for row in evaluation_rows(evaluation, subject) if row.metric == "image_AUROC"]
+    rows, details = [], {}
+    for epsilon, attacks in RADII.items():
+        suite = Suite(attacks=attacks, queries=effort.queries, stop_early=True)
+        if Doubts.of(verdicts).no_gradient:
+            suite = suite.with_black_box(has_masks=False, white_box=False)
+        evaluation = evaluate(detector, dataset, suite, epsilons=[epsilon], seed=0, store=store)
+        rows += [row for row in evaluation_rows(evaluation, subject) if row.metric == "image_AUROC"]
+        details[f"{255 * epsilon:g}/255"] = evaluation_details(evaluation)
     corrupted = evaluate_corruptions(detector, dataset, choose(["all"]), severities=SEVERITIES, store=store)
     labels = np.array([sample.label for sample in samples], dtype=np.bool_)
     rows += select(corruption_rows(corrupted, labels, subject), attack=ALL)
     failed = [verdict for verdict in verdicts if verdict.passed is False]
     common = next(row for row in rows if row.detector == title and row.attack == "none")
     rows.append(dataclasses.replace(common, metric=FAILED, value=float(len(failed)), interval=None))
-    details = {**evaluation_details(evaluation), "health": [verdict._asdict() for verdict in verdicts]}
+    details["health"] = [verdict._asdict() for verdict in verdicts]
     return Measured([row for row in rows if row.detector in (title, BASELINE)], details)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 import shutil
 
@@ -16,6 +17,7 @@ from anomalib_made import CUT, MODELS, SIZE, datamodule, engine, write_images
 from PIL import Image
 
 from robustad.adapters import as_anomalib, embed_weights, from_anomalib, from_onnx
+from robustad.adapters._blur import separate_blurs
 from robustad.adapters.anomalib import load_anomalib
 from robustad.adapters.anomalib_module import RobustadModule
 from robustad.attacks import PGD, ImageObjective, Square, value_and_grad
@@ -98,6 +100,28 @@ def test_without_the_adapter_there_is_no_gradient(trained, shown, name):
     detector = from_anomalib(module)
     _, through = value_and_grad(lambda images, _: detector(images).scores, shown[0])
     assert bool((through.flatten(1).norm(dim=1) > 0).all())
+
+
+@pytest.mark.parametrize("name", ["patchcore", "padim-lite0"])
+def test_maps_are_blurred_along_one_axis_after_the_other(trained, shown, name):
+    """Half of a pass was a blur of 33 x 33; what comes out is the same."""
+    module = copy.deepcopy(trained(name)[0]).eval()
+    for part in module.modules():
+        vars(part).pop("forward", None)  # as it was before any test
+    before = module.model(module.pre_processor(shown[0])).anomaly_map
+    assert separate_blurs(module) == 1
+    after = module.model(module.pre_processor(shown[0])).anomaly_map
+    torch.testing.assert_close(after, before, rtol=1e-5, atol=1e-6 * float(before.abs().max()))
+    assert not torch.equal(after, before), "nothing was replaced"
+
+
+def test_a_blur_that_is_no_product_stays_as_it_is(trained):
+    module = copy.deepcopy(trained("patchcore")[0])
+    (blur,) = (part for part in module.modules() if type(part).__name__ == "GaussianBlur2d")
+    blur.kernel = blur.kernel.clone()
+    blur.kernel[..., 0, 0] = blur.kernel.amax()
+    vars(blur).pop("forward", None)
+    assert separate_blurs(module) == 0 and "forward" not in vars(blur)
 
 
 def test_a_cut_score_path_is_a_black_box(trained, shown):

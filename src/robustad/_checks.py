@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -31,6 +32,8 @@ def check_epsilon(epsilon: float, *, norm: str = "linf") -> float:
     """Return ``epsilon`` if it is a sensible radius in pixel units of [0, 1] (L2 radii may exceed 1)."""
     if not epsilon >= 0:
         raise ValueError(f"`epsilon` must not be negative, got {epsilon}")
+    if epsilon == math.inf:
+        raise ValueError("`epsilon` must be finite")
     if norm == "linf" and epsilon > 1:
         raise ValueError(
             f"`epsilon` must be in [0, 1], got {epsilon:g}; for {epsilon:g} grey levels pass {epsilon:g}/255"

@@ -2,7 +2,7 @@ from argparse import ArgumentTypeError
 
 import pytest
 
-from robustad.cli.values import duration, epsilon, fraction, read_by_name
+from robustad.cli.values import duration, epsilon, fraction, radius, read_by_name
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,13 @@ def test_what_is_no_number(text):
 def test_what_is_no_radius(text):
     with pytest.raises(ArgumentTypeError, match="epsilon"):
         epsilon(text)
+
+
+def test_radii_of_tests_may_be_long_since_the_norm_decides():
+    assert radius("2") == read_by_name({"epsilons": ["2"]})["epsilons"][0] == 2
+    for text in ("-1/255", "nan", "inf"):
+        with pytest.raises(ArgumentTypeError, match=f"got {text}"):
+            radius(text)
 
 
 def test_grey_levels_are_recognised():

@@ -21,7 +21,7 @@ from robustad.evaluation import (
     select,
 )
 from robustad.evaluation import SUITE as SUITES
-from robustad.evaluation.runner import goals
+from robustad.evaluation.ensemble import goals
 from robustad.metrics import auroc, matched_auroc, pixel_auroc
 
 SUITE = Suite(steps=2, strong_steps=2)

@@ -12,7 +12,8 @@ from robustad.attacks import APGD, FGSM, PGD, EstimatedPGD, MomentumPGD, Square
 from robustad.detectors import PatchGuard, PatchGuardConfig
 from robustad.evaluation import Suite, evaluate
 from robustad.evaluation.ensemble import Batch, stages
-from robustad.evaluation.protocol import Run, Scene
+from robustad.evaluation.goals import Scene
+from robustad.evaluation.protocol import Run
 from robustad.evaluation.witness import Witness, away
 
 EPSILON = 4 / 255

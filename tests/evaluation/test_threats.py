@@ -1,5 +1,7 @@
 """Stickers and perturbations for all images: they harm, they are resumable, and nothing leaks between halves."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -97,6 +99,8 @@ def test_one_class_and_few_images_are_no_accident(marked):
         ({"stickers": (0.2, 0.2)}, "twice"),
         ({"universal": (8,)}, "pass 8/255"),
         ({"universal": (0,)}, "above 0"),
+        ({"universal": (-1.0,), "norm": "l2"}, "negative"),
+        ({"stickers": (0.2,), "sticker_draws": 0}, "`draws`"),
     ],
 )
 def test_bad_input(options, text):
@@ -104,17 +108,47 @@ def test_bad_input(options, text):
         ThreatConfig(**options)
 
 
-def test_without_a_gradient_stickers_are_searched_by_queries_and_the_rest_is_blank(marked, clean, monkeypatch):
+class Blind(TinyDetector):
+    """A gradient that is not there."""
+
+    differentiable = False
+
+    def forward(self, images):
+        return super().forward(images.detach())
+
+
+class Shattered(TinyDetector):
+    """A gradient that says nothing of the score."""
+
+    def patch_logits(self, images):
+        return super().patch_logits(images.detach()) + 0 * images.mean()
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_without_a_gradient_everything_is_searched_by_queries(marked, clean, monkeypatch, norm):
     monkeypatch.setattr(module, "QUERIES", 30)
-
-    class Blind(TinyDetector):
-        differentiable = False
-
-        def forward(self, images):
-            return super().forward(images.detach())
-
-    threats = evaluate_threats(Blind().eval(), marked, CONFIG, show_progress=False)
-    assert (wrong(threats[1].scores - clean, marked) >= 0).all() and wrong(threats[1].scores - clean, marked).mean() > 0
+    config = replace(CONFIG, norm=norm, universal=(8 / 255 if norm == "linf" else 0.5,))
+    threats = evaluate_threats(Blind().eval(), marked, config, show_progress=False)
+    for threat in threats[:2]:
+        assert (wrong(threat.scores - clean, marked) >= 0).all() and wrong(threat.scores - clean, marked).mean() > 0
+    assert (wrong(threats[2].scores - clean, marked) > 0).mean() > 0.7
     labels = np.array([sample.label for sample in marked.samples])
-    last = threat_rows(threats, labels, Subject(detector="tiny", recipe="none", data="made"))[-1]
-    assert last.value is None and "gradients" in last.reason
+    rows = threat_rows(threats, labels, Subject(detector="tiny", recipe="none", data="made"))
+    assert [row.norm for row in rows] == [STICKER, STICKER, norm]
+
+
+def test_where_gradients_are_not_believed_queries_have_the_last_word(marked, clean, monkeypatch):
+    monkeypatch.setattr(module, "QUERIES", 30)
+    detector, moved = Shattered().eval(), {}
+    for doubtful in (False, True):
+        config = replace(CONFIG, without_gradient=doubtful)
+        found = evaluate_threats(detector, marked, config, show_progress=False)
+        moved[doubtful] = [float(wrong(threat.scores - clean, marked).mean()) for threat in found]
+    assert all(blind > fooled for blind, fooled in zip(moved[True], moved[False], strict=True)), moved
+
+
+def test_a_sticker_that_has_to_work_when_turned_is_weaker_as_it_is(marked, clean):
+    config = ThreatConfig(stickers=(0.4,), steps=8)
+    (plain,) = evaluate_threats(TinyDetector().eval(), marked, config, show_progress=False)
+    (turned,) = evaluate_threats(TinyDetector().eval(), marked, replace(config, sticker_draws=6), show_progress=False)
+    assert wrong(plain.scores - clean, marked).mean() > wrong(turned.scores - clean, marked).mean()

@@ -8,7 +8,7 @@ from PIL import Image
 
 from robustad.detectors import load_checkpoint, save_checkpoint
 from robustad.errors import CheckpointError, LayoutError
-from robustad.evaluation import Results, Verdict, select
+from robustad.evaluation import Results, ThreatConfig, Verdict, select
 from robustad.reporting import Report
 from robustad.workflows._data import DataConfig
 from robustad.workflows.test import console_table, test
@@ -325,3 +325,26 @@ def test_other_threats_have_a_table_and_rows(checkpoints, data, tmp_path):
     page = result.report.read_text()
     assert "sticker, 20% of the side" in page and "one perturbation for all images, 8/255" in page
     assert "--stickers 0.2 --universal 8/255" in page
+
+
+def test_what_may_change_and_what_is_averaged_stands_in_the_report(checkpoints, data, tmp_path, monkeypatch):
+    noisy = Verdict("Repeatable score", False, "two calls differ by up to 0.2", 0.2)
+    monkeypatch.setattr("robustad.workflows._bench.examine", lambda *args, **options: [noisy])
+    effort = {"steps": 1, "strong_steps": 1, "queries": 5}
+    config = TestConfig(attacks=("pgd", "hide"), epsilons=(8 / 255,), where="foreground", **effort)
+    result = test(checkpoints["maps"], data, config, tmp_path)
+    page = result.report.read_text()
+    assert "normal and anomalous images, foreground only; each step follows the mean of 8 calls" in page
+    assert "--where foreground" in page and "--draws" not in page
+    assert select(result.rows, attack="hide", metric="pixel_AUROC")
+
+
+def test_a_failed_check_reaches_stickers_and_universal_perturbations(checkpoints, data, tmp_path, monkeypatch):
+    wrong, asked = Verdict("Gradient is right", False, "off by half", 0.5), []
+    monkeypatch.setattr("robustad.workflows._bench.examine", lambda *args, **options: [wrong])
+    spy = lambda detector, images, config, **options: asked.append(config) or []  # noqa: E731
+    monkeypatch.setattr("robustad.workflows._bench.evaluate_threats", spy)
+    threats = {"stickers": (0.2,), "sticker_draws": 3, "universal": (2.0,)}
+    config = TestConfig(attacks=("pgd",), epsilons=(0.4,), norm="l2", steps=1, queries=5, **threats)
+    test(checkpoints["maps"], data, config, tmp_path)
+    assert asked == [ThreatConfig(**threats, norm="l2", without_gradient=True)]

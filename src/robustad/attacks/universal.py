@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from robustad._checks import check_at_least, check_epsilon, check_images
-from robustad.attacks.base import Objective, usable, value_and_grad
+from robustad.attacks.base import Attack, Objective, usable, value_and_grad
 from robustad.attacks.projections import Ball
 
 
@@ -18,6 +18,7 @@ def universal_perturbation(
     norm: str = "linf",
     passes: int = 20,
     batch_size: int = 16,
+    search: Attack | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """The perturbation ``(3, H, W)`` whose mean objective over the images is the highest that was met.
@@ -25,12 +26,14 @@ def universal_perturbation(
     Images that were not used to find it say what it is worth: ``(others + perturbation).clamp(0, 1)``.
 
     Args:
-        objective: What is maximised, per image; differentiable.
+        objective: What is maximised, per image; differentiable, unless ``search`` needs no gradient.
         images: ``(N, 3, H, W)`` in [0, 1], at least one.
         epsilon: Radius, in pixel units of [0, 1].
         norm: ``linf`` or ``l2``.
         passes: Times that all images are gone through.
         batch_size: Images per step.
+        search: An attack, of the same norm, that looks for the perturbation instead: each of its queries lays one over
+            all images. For detectors without gradients (`robustad.attacks.Square`). ``passes`` is not used then.
         generator: Order of the images; the same state gives the same result.
 
     Raises:
@@ -44,6 +47,8 @@ def universal_perturbation(
     check_at_least("batch_size", batch_size, 1)
     if len(images) == 0:
         raise ValueError("`images` holds none: a universal perturbation is found on images")
+    if search is not None:
+        return _searched(search, objective, images.detach(), epsilon, batch_size, generator)
     clean, delta = images.detach(), torch.zeros_like(images[:1])
     ball = Ball(delta, epsilon, norm)
     best, highest = delta, _mean(objective, clean, delta, batch_size)
@@ -61,6 +66,24 @@ def universal_perturbation(
         if mean > highest:
             best, highest = delta, mean
     return best[0]
+
+
+def _searched(
+    search: Attack,
+    objective: Objective,
+    clean: Tensor,
+    epsilon: float,
+    batch_size: int,
+    generator: torch.Generator | None,
+) -> Tensor:
+    """What the attack does to one grey image, whose offset from grey is what lies over all images."""
+    grey = torch.full_like(clean[:1], 0.5)
+
+    def mean(x: Tensor, index: Tensor) -> Tensor:
+        del index
+        return torch.stack([x.new_tensor(_mean(objective, clean, one[None] - grey, batch_size)) for one in x])
+
+    return (search(mean, grey, epsilon=epsilon, generator=generator) - grey)[0]
 
 
 def _mean(objective: Objective, clean: Tensor, delta: Tensor, batch_size: int) -> float:

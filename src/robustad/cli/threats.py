@@ -26,8 +26,11 @@ def add_attacks(parser: Parser, default: TestConfig) -> None:
     add("--steps", type=int, default=None, help=f"steps of published-pgd and pgd; default: {default.steps}")
     add("--strong-steps", type=int, default=None, help=f"steps of all other attacks; default: {default.strong_steps}")
     add("--restarts", type=int, default=None, help=f"runs of the strong attacks; default: {default.restarts}")
-    add("--queries", type=int, default=None, help=f"queries of square; default: {default.queries}")
+    add("--queries", type=int, default=None, help=f"queries of square, spsa and nes; default: {default.queries}")
     add("--stop-early", action="store_true", help="spare images that rank behind all of the other class already")
+    where = "change pixels everywhere, or of the background or the foreground only"
+    add("--where", type=str, default=None, help=f"{where}; default: {default.where}")
+    add("--draws", type=int, default=None, help="calls that attacks average over, for detectors that draw at random")
     precision = "of long attacks: float32, bfloat16 (all but their last steps), or auto: where the hardware has it"
     add("--precision", type=str, default=None, help=f"{precision}; default: {default.precision}")
     add("--transfer", type=str, default=None, help="another checkpoint, whose adversarial images are tried, too")
@@ -42,7 +45,10 @@ def add_other_threats(parser: Parser, default: TestConfig) -> None:
     add("--corruptions", type=str, nargs="+", default=None, help=f"groups or single ones, out of {corruptions}")
     add("--severities", type=int, nargs="+", default=None, help="severities of corruptions, 1 to 5; default: 1 3 5")
     add("--stickers", type=float, nargs="+", default=None, help="sides of stickers, as shares of the image's side")
-    add("--universal", type=float, nargs="+", default=None, help="radii of one perturbation for all images, L-inf")
+    add(
+        "--sticker-draws", type=int, default=None, help="turns and brightnesses a sticker has to work under; default: 1"
+    )
+    add("--universal", type=float, nargs="+", default=None, help="radii of one perturbation for all images, as --norm")
     add("--certify", type=float, default=None, help="smooth with noise of this spread and say what is certain in L2")
     radii = " ".join(map(str, default.certify_radii))
     add("--certify-radii", type=float, nargs="+", default=None, help=f"L2 radii of certificates; default: {radii}")

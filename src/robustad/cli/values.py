@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from argparse import ArgumentTypeError
 from collections.abc import Callable
@@ -22,10 +23,18 @@ def fraction(text: str) -> float:
         raise ArgumentTypeError(f"expected a number such as 8/255 or 0.03, got {text!r}") from None
 
 
+def radius(text: str) -> float:
+    """A radius in pixel units of [0, 1], written as `fraction`; how large it may be depends on the norm."""
+    value = fraction(text)
+    if not 0 <= value < math.inf:
+        raise ArgumentTypeError(f"epsilon must not be negative and not infinite, got {text}")
+    return value
+
+
 def epsilon(text: str) -> float:
-    """A radius in pixel units of [0, 1], written as `fraction`."""
+    """A `radius` per pixel."""
     try:
-        return check_epsilon(fraction(text))
+        return check_epsilon(radius(text))
     except ValueError as error:
         raise ArgumentTypeError(str(error)) from None
 
@@ -44,8 +53,8 @@ def duration(text: str) -> float:
 
 BY_NAME: dict[str, Callable[[str], float]] = {
     "epsilon": epsilon,
-    "epsilons": epsilon,
-    "universal": epsilon,
+    "epsilons": radius,
+    "universal": radius,
     "max_time": duration,
 }
 """How options of these names are read, on the command line and in YAML files alike."""

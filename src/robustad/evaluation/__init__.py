@@ -29,8 +29,9 @@ from robustad.evaluation.figures import (
     evaluation_rows,
     kind_rows,
 )
+from robustad.evaluation.goals import GOALS, Scene
 from robustad.evaluation.health import Doubts, Verdict, check_health
-from robustad.evaluation.protocol import DEFAULT_ATTACKS, GOALS, SUITE, Plan, Run, Scene, Suite
+from robustad.evaluation.protocol import DEFAULT_ATTACKS, SUITE, Plan, Run, Suite
 from robustad.evaluation.results import (
     BenchmarkRow,
     Results,

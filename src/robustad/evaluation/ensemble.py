@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from robustad._random import torch_generator
 from robustad.attacks import APGD, PGD, Attack
-from robustad.evaluation.protocol import GOALS, Plan, Run, Scene
+from robustad.evaluation.goals import GOALS, Scene
+from robustad.evaluation.protocol import Plan, Run
 from robustad.evaluation.witness import Judged, Witness, away
 
 FINISH = 0.1
@@ -44,6 +48,8 @@ class Batch:
         seed: Seed of random starts; results depend on the image, not on its place in the batch.
         goals: Wrongness ``(N,)`` of the reported score from which on an image is left alone; None = never.
         bfloat16: Whether attacks climb in bfloat16 and only end in float32, see `stages`.
+        draws: Calls of the detector whose mean attacks follow.
+        allowed: Pixels that may change ``(N, S, S)``, bool; None = all.
     """
 
     def __init__(
@@ -55,12 +61,15 @@ class Batch:
         seed: int = 0,
         goals: Tensor | None = None,
         bfloat16: bool = False,
+        draws: int = 1,
+        allowed: Tensor | None = None,
     ) -> None:
         self.scene, self.seed = scene, seed
         self.clean = self._seen(images)
         chosen = {"both": torch.ones_like(scene.labels), "anomalous": scene.labels, "normal": ~scene.labels}[targets]
         self._chosen = chosen.nonzero()[:, 0]
-        self._part = _subset(scene, self._chosen)
+        self._allowed = None if allowed is None else allowed[self._chosen]
+        self._part = averaged(_subset(scene, self._chosen), draws)
         self._fast = in_bfloat16(self._part) if bfloat16 else None
         self._goals = None if goals is None else goals[self._chosen]
         self._done: dict[tuple[Run, float], Attacked] = {}
@@ -91,12 +100,17 @@ class Batch:
 
     def _climb(self, run: Run, scene: Scene, images: Tensor, epsilon: float, *, start: Tensor | None = None) -> Tensor:
         objective = GOALS[run.goal].build(scene)
-        generator = torch_generator(self.seed, "attack", run.goal)
+        common: dict[str, Any] = {
+            "epsilon": epsilon,
+            "generator": torch_generator(self.seed, "attack", run.goal),
+            "mask": self._allowed,
+            "start": start,
+        }
         if not run.judged:
             goals = self._goals if run.goal == "score" else None  # other objectives have another scale
-            return run.attack(objective, images, epsilon=epsilon, generator=generator, goals=goals, start=start)
+            return run.attack(objective, images, goals=goals, **common)
         judged = Judged(objective, scene.detector, scene.labels, images, self._goals)
-        run.attack(judged, images, epsilon=epsilon, generator=generator, goals=judged.done, start=start)
+        run.attack(judged, images, goals=judged.done, **common)
         return judged.images
 
     def _seen(self, images: Tensor) -> Attacked:
@@ -151,8 +165,19 @@ def worst_case(results: Iterable[Attacked], labels: Tensor) -> Attacked:
 
 def in_bfloat16(scene: Scene) -> Scene:
     """The same images, and detectors that compute in bfloat16."""
-    other = None if scene.other is None else Witness(scene.other.detector, bfloat16=True)
-    return scene._replace(detector=Witness(scene.detector.detector, bfloat16=True), other=other)
+    return _seen_through(scene, bfloat16=True)
+
+
+def averaged(scene: Scene, draws: int) -> Scene:
+    """The same images, and detectors that give the mean of several calls."""
+    return scene if draws == 1 else _seen_through(scene, draws=draws)
+
+
+def _seen_through(scene: Scene, **options: Any) -> Scene:
+    def again(witness: Witness) -> Witness:
+        return Witness(witness.detector, **{"bfloat16": witness.bfloat16, "draws": witness.draws, **options})
+
+    return scene._replace(detector=again(scene.detector), other=None if scene.other is None else again(scene.other))
 
 
 def _subset(scene: Scene, index: Tensor) -> Scene:
@@ -161,3 +186,20 @@ def _subset(scene: Scene, index: Tensor) -> Scene:
         masks=scene.masks[index],
         patch_masks=None if scene.patch_masks is None else scene.patch_masks[index],
     )
+
+
+def goals(scores: NDArray[np.float32], labels: NDArray[np.bool_]) -> NDArray[np.float32] | None:
+    """For each image how wrong its score has to be to lose against every clean image of the other class.
+
+    Args:
+        scores: Clean scores ``(N,)``.
+        labels: ``(N,)`` bool, True = anomalous.
+
+    Returns:
+        ``(N,)``: scores of normal images, and scores of anomalous ones times -1; None where a class is missing.
+    """
+    if labels.all() or not labels.any():
+        return None
+    beyond = np.where(labels, -scores[~labels].min(), scores[labels].max()).astype(np.float32)
+    above: NDArray[np.float32] = np.nextafter(beyond, np.float32(np.inf))
+    return above

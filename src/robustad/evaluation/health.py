@@ -145,7 +145,7 @@ def check_repeatable(patient: Patient) -> tuple[bool | None, str, float | None]:
     again = patient.score(patient.images)
     if not torch.equal(again, patient.clean):
         gap = float((again - patient.clean).abs().max())
-        return False, f"two calls differ by up to {gap:.3g}", gap
+        return False, f"{_DIFFER} {gap:.3g}", gap
     few = min(8, len(patient.images))
     alone = torch.cat([patient.score(patient.images[i : i + 1]) for i in range(few)])
     gap = float((alone - patient.clean[:few]).abs().max()) / _spread(patient)
@@ -325,17 +325,20 @@ class Doubts(NamedTuple):
     Attributes:
         reasons: Failed checks: name and what was measured; empty = nothing.
         no_gradient: Whether there is no gradient at all.
+        random: Whether two calls on the same images give different scores.
     """
 
     reasons: tuple[str, ...]
     no_gradient: bool
+    random: bool = False
 
     @classmethod
     def of(cls, verdicts: Sequence[Verdict]) -> Doubts:
-        """From the outcome of the checks; a score that changes from call to call is a doubt of its own kind."""
+        """From the outcome of the checks."""
         failed = [v for v in verdicts if v.passed is False]
         cut = any(v.name == _GRADIENT and v.figure is None for v in failed)
-        return cls(tuple(f"{v.name}: {v.why}" for v in failed), cut)
+        random = any(v.name == _REPEATABLE and v.why.startswith(_DIFFER) for v in failed)
+        return cls(tuple(f"{v.name}: {v.why}" for v in failed), cut, random)
 
 
 def _spread(patient: Patient) -> float:
@@ -343,9 +346,9 @@ def _spread(patient: Patient) -> float:
     return max(float(patient.clean.std(correction=0)), 1e-12)
 
 
-_GRADIENT = "Gradient is there"
+_REPEATABLE, _GRADIENT, _DIFFER = "Repeatable score", "Gradient is there", "two calls differ by up to"
 CHECKS: dict[str, Callable[[Patient], tuple[bool | None, str, float | None]]] = {
-    "Repeatable score": check_repeatable,
+    _REPEATABLE: check_repeatable,
     _GRADIENT: check_gradient,
     "Gradient is right": check_finite_differences,
     "More ε, more harm": check_monotone_epsilon,
@@ -354,5 +357,5 @@ CHECKS: dict[str, Callable[[Patient], tuple[bool | None, str, float | None]]] = 
     "Black box not stronger": check_black_box,
 }
 """The checks, by the name that the report shows."""
-WITHOUT_GRADIENT = ("Repeatable score",)
+WITHOUT_GRADIENT = (_REPEATABLE,)
 """Checks that need no gradient."""

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
-
-from torch import Tensor
+from typing import Any
 
 from robustad._checks import check_at_least, check_choice
 from robustad._precision import PRECISIONS
@@ -20,95 +18,16 @@ from robustad.attacks import (
     NORMS,
     PGD,
     Attack,
-    MapObjective,
+    EstimatedPGD,
     MomentumPGD,
-    Objective,
-    PublishedObjective,
-    ScoreObjective,
     Square,
 )
+from robustad.evaluation.goals import GOALS, lacks
 from robustad.evaluation.rows import TARGETS
-from robustad.evaluation.witness import Witness, gradient_lack
+from robustad.evaluation.witness import gradient_lack
 
-TOP_SHARE = 0.1
-"""Share of the patches, or of the map's pixels, whose mean ``top10-pgd`` moves."""
-
-
-class Scene(NamedTuple):
-    """What an attack may know of the images of a batch.
-
-    Attributes:
-        detector: The detector under attack.
-        labels: ``(N,)`` bool, True = anomalous.
-        masks: ``(N, S, S)`` bool; an anomalous image whose mask is not known counts as anomalous everywhere.
-        patch_masks: The same for patches ``(N, P)``; None for detectors without patch logits.
-        other: The detector that ``transfer`` attacks instead.
-    """
-
-    detector: Witness
-    labels: Tensor
-    masks: Tensor
-    patch_masks: Tensor | None = None
-    other: Witness | None = None
-
-
-def _score(scene: Scene) -> Objective:
-    return ScoreObjective(scene.detector.scores, scene.labels)
-
-
-def _published(scene: Scene) -> Objective:
-    assert scene.patch_masks is not None
-    return PublishedObjective(scene.detector.patch_logits, scene.patch_masks)
-
-
-def _log_sum_exp(scene: Scene) -> Objective:
-    return ScoreObjective(lambda images: scene.detector.local_scores(images).logsumexp(dim=1), scene.labels)
-
-
-def _top_share(scene: Scene) -> Objective:
-    def top(images: Tensor) -> Tensor:
-        local = scene.detector.local_scores(images)
-        return local.topk(max(1, round(TOP_SHARE * local.shape[1])), dim=1).values.mean(dim=1)
-
-    return ScoreObjective(top, scene.labels)
-
-
-def _map(scene: Scene) -> Objective:
-    return MapObjective(scene.detector, scene.masks)
-
-
-def _transfer(scene: Scene) -> Objective:
-    assert scene.other is not None
-    return ScoreObjective(scene.other.scores, scene.labels)
-
-
-LOCAL = "patch logits or anomaly maps"
-"""What a detector must have for attacks on all places of an image at once."""
-
-
-class Goal(NamedTuple):
-    """One way to mislead a detector.
-
-    Attributes:
-        build: Makes the objective for a batch.
-        needs: What the detector must have: ``scores``, ``patch logits``, ``anomaly maps``, one of these two, or
-            ``another detector``.
-        text: What is maximised, for readers.
-    """
-
-    build: Callable[[Scene], Objective]
-    needs: str
-    text: str
-
-
-GOALS: dict[str, Goal] = {
-    "score": Goal(_score, "scores", "the reported score"),
-    "published": Goal(_published, "patch logits", "mean logit of normal minus mean logit of anomalous patches"),
-    "lse": Goal(_log_sum_exp, LOCAL, "log-sum-exp of the patch logits, or of the map's pixels"),
-    "top10": Goal(_top_share, LOCAL, "mean of the highest 10 % of the patch logits, or of the map's pixels"),
-    "map": Goal(_map, "anomaly maps", "mean of the map over normal minus mean over anomalous pixels"),
-    "transfer": Goal(_transfer, "another detector", "the score of another detector"),
-}
+WHERE = ("everywhere", "background", "foreground")
+"""Which pixels an attack may change."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,7 +91,7 @@ class Suite:
         steps: Steps of ``published-pgd`` and ``pgd``.
         strong_steps: Steps of all others, and of every member of ``ensemble``.
         restarts: Runs of the same; further ones start at random.
-        queries: Queries of ``square``.
+        queries: Queries of attacks that use no gradient.
         norm: Of the ball, for all attacks: ``linf`` or ``l2``.
         white_box: Whether attacks that need a gradient are run; not where there is none.
         stop_early: Leave an image alone once its attacked score lies beyond all clean scores of the other class. No
@@ -180,6 +99,10 @@ class Suite:
         precision: Of the passes of attacks that use gradients: ``float32``; ``bfloat16``, the last tenth of their steps
             in float32 (see `robustad.evaluation.ensemble.stages`); ``auto`` = bfloat16 where the hardware has it.
             Scores are reported in float32.
+        where: Which pixels may change: out of `WHERE`, as `robustad.foreground` tells the object from the ground; where
+            it finds no ground, all is foreground.
+        draws: Calls of the detector whose mean every step follows: for detectors that draw at random (expectation over
+            transformation). Reported scores are those of one call, as its users see them.
     """
 
     attacks: tuple[str, ...] | None = None
@@ -192,6 +115,8 @@ class Suite:
     norm: str = "linf"
     white_box: bool = True
     precision: str = "float32"
+    where: str = "everywhere"
+    draws: int = 1
 
     def __post_init__(self) -> None:
         for name in self.attacks or ():
@@ -199,7 +124,8 @@ class Suite:
         check_choice("targets", self.targets, TARGETS)
         check_choice("norm", self.norm, NORMS)
         check_choice("precision", self.precision, PRECISIONS)
-        for name in ("steps", "strong_steps", "restarts", "queries"):
+        check_choice("where", self.where, WHERE)
+        for name in ("steps", "strong_steps", "restarts", "queries", "draws"):
             check_at_least(name, getattr(self, name), 1)
 
     def plans(self, detector: Any, *, has_masks: bool = True, has_other: bool = False) -> tuple[Plan, ...]:
@@ -236,7 +162,7 @@ class Suite:
     def _plan(self, name: str, detector: Any, has_other: bool) -> Plan:
         runs, skipped = [], []
         for run in SUITE[name](self):
-            lack = _lacks(GOALS[run.goal].needs, detector, has_other)
+            lack = lacks(GOALS[run.goal].needs, detector, has_other)
             if run.attack.uses_gradient and run.goal != "transfer" and not self.white_box:
                 lack = gradient_lack(detector) or "the score has no gradient"
             if lack is None:
@@ -246,16 +172,8 @@ class Suite:
         return Plan(name=name, runs=tuple(runs), skipped=tuple(skipped))
 
 
-def _lacks(need: str, detector: Any, has_other: bool) -> str | None:
-    if need == "patch logits" and not hasattr(detector, "patch_logits"):
-        return "the detector has no patch logits"
-    if need == LOCAL and not Witness(detector).has_local_scores:
-        return "the detector has neither patch logits nor anomaly maps"
-    if need == "anomaly maps" and not getattr(detector, "has_maps", True):
-        return "the detector has no anomaly maps"
-    if need == "another detector" and not has_other:
-        return "no other detector was given"
-    return None
+_ESTIMATES = 10  # steps of attacks that estimate gradients
+_MAPS = ("map", "hide", "invent")  # goals that are not about the score
 
 
 def _quick(suite: Suite, goal: str) -> tuple[Run, ...]:
@@ -264,12 +182,18 @@ def _quick(suite: Suite, goal: str) -> tuple[Run, ...]:
 
 def _strong(suite: Suite, *goals: str) -> tuple[Run, ...]:
     attack = PGD(steps=suite.strong_steps, restarts=suite.restarts, norm=suite.norm)
-    return tuple(Run(goal=goal, attack=attack, judged=goal not in ("map", "transfer")) for goal in goals)
+    return tuple(Run(goal=goal, attack=attack, judged=goal not in (*_MAPS, "transfer")) for goal in goals)
 
 
 def _steepest(suite: Suite, attack: type[PGD | MomentumPGD | APGD]) -> tuple[Run, ...]:
     found = attack(steps=suite.strong_steps, restarts=suite.restarts, norm=suite.norm)
     return (Run(goal="score", attack=found),)
+
+
+def _estimated(suite: Suite, directions: str) -> tuple[Run, ...]:
+    samples = max(1, (suite.queries // _ESTIMATES - 1) // 2)
+    attack = EstimatedPGD(steps=_ESTIMATES, samples=samples, directions=directions, norm=suite.norm)
+    return (Run(goal="score", attack=attack),)
 
 
 def _ensemble(suite: Suite) -> tuple[Run, ...]:
@@ -286,8 +210,12 @@ SUITE: dict[str, Callable[[Suite], tuple[Run, ...]]] = {
     "lse-pgd": lambda suite: _strong(suite, "lse"),
     "top10-pgd": lambda suite: _strong(suite, "top10"),
     "map-pgd": lambda suite: _strong(suite, "map"),
+    "hide": lambda suite: _strong(suite, "hide"),
+    "invent": lambda suite: _strong(suite, "invent"),
     "transfer": lambda suite: _strong(suite, "transfer"),
     "square": lambda suite: (Run(goal="score", attack=Square(queries=suite.queries, norm=suite.norm)),),
+    "spsa": lambda suite: _estimated(suite, "signs"),
+    "nes": lambda suite: _estimated(suite, "normal"),
     "ensemble": _ensemble,
 }
 """Attacks by name; one row each.

@@ -19,9 +19,11 @@ from robustad._precision import is_bfloat16
 from robustad._progress import Progress, duration_text
 from robustad.attacks import Ball, value_and_grad
 from robustad.data import ImageDataset, against_each
-from robustad.evaluation.ensemble import Attacked, Batch, in_bfloat16
-from robustad.evaluation.protocol import GOALS, Plan, Scene, Suite
+from robustad.evaluation.ensemble import Attacked, Batch, goals, in_bfloat16
+from robustad.evaluation.goals import GOALS, Scene
+from robustad.evaluation.protocol import Plan, Suite
 from robustad.evaluation.store import Arrays, Store
+from robustad.evaluation.where import allowed_pixels
 from robustad.evaluation.witness import Witness, frozen
 from robustad.metrics import PIXEL_METRICS
 from robustad.ops.patches import patch_labels
@@ -83,6 +85,8 @@ class Evaluation:
         plans: What each attack came down to.
         cells: Clean first, then radius by radius.
         targets: Who was attacked.
+        where: Which pixels could change.
+        draws: Calls whose mean attacks followed.
         norm: Of the ball of attacks.
         against: By kind of anomaly the positions of all normal images and of these anomalies; see `against_each`.
     """
@@ -96,6 +100,8 @@ class Evaluation:
     plans: tuple[Plan, ...]
     cells: tuple[Cell, ...]
     targets: str
+    where: str
+    draws: int
     norm: str = "linf"
     against: dict[str, list[int]] = field(default_factory=dict)
 
@@ -146,10 +152,9 @@ def evaluate(
     if len(dataset) == 0:
         raise ValueError("there is no test image")
     work = _Work(detector, dataset, suite, batch_size=batch_size, seed=seed, other=other, store=store or Store())
-    cost = sum(run.cost for run in work.runs)
     with (
         frozen(detector, other),
-        Progress("testing", len(dataset) * (1 + cost * len(radii)), unit="passes", enabled=show_progress) as shown,
+        Progress("testing", len(dataset) * (1 + work.cost * len(radii)), unit="passes", enabled=show_progress) as shown,
     ):
         began = time.monotonic()
         clean = [work.clean(chunk, shown) for chunk in work.chunks]
@@ -169,8 +174,8 @@ def evaluate(
 
 def _announce(shown: Progress, work: _Work, radii: Sequence[float], seconds: float) -> None:
     """Say what attacks will take, if that may be worth saying; ``seconds`` per image is what clean ones took."""
-    passes = sum(run.cost for run in work.runs)
-    steep = sum(run.cost for run in work.runs if run.attack.uses_gradient)
+    passes = work.cost
+    steep = work.suite.draws * sum(run.cost for run in work.runs if run.attack.uses_gradient)
     images = len(radii) * len(work.dataset)
     if (passes + 2 * steep) * images * seconds < WORTH_SAYING:
         return
@@ -206,6 +211,7 @@ class _Work:
         self.marked = any(sample.label and sample.has_mask for sample in dataset.samples)
         self.plans = suite.plans(detector, has_masks=self.marked, has_other=other is not None)
         self.runs = list(dict.fromkeys(run for plan in self.plans for run in plan.runs))
+        self.cost = suite.draws * sum(run.cost for run in self.runs)
         self.chunks = [range(i, min(i + batch_size, len(dataset))) for i in range(0, len(dataset), batch_size)]
         self.kept: frozenset[int] = frozenset()
         self.goals: Floats | None = None
@@ -254,25 +260,32 @@ class _Work:
     def attack(self, chunk: range, epsilon: float, shown: Progress) -> Arrays:
         """Scores, maps and pictures of one chunk under every attack at one radius; radius 0 = clean."""
         kept = [index for index in chunk if index in self.kept]
-        suite = (self.suite.targets, self.suite.stop_early, self.bfloat16)
+        suite = (self.suite.targets, self.suite.stop_early, self.bfloat16, self.suite.where, self.suite.draws)
         key = ("attack", chunk, epsilon, self.plans, *suite, self.seed, kept)
         arrays = self.store.get(*key)
         if arrays is None:
             arrays = self._attack(chunk, epsilon)
             self.store.put(arrays, *key)
-        cost = sum(run.cost for run in self.runs) if epsilon else 0
-        shown.update(cost * len(chunk), note=f"ε = {255 * epsilon:.3g}/255")
+        shown.update(self.cost * len(chunk) if epsilon else 0, note=f"ε = {255 * epsilon:.3g}/255")
         return arrays
 
     def _attack(self, chunk: range, epsilon: float) -> Arrays:
         images, items = self._read(chunk)
         goals = None if self.goals is None else torch.from_numpy(self.goals[list(chunk)]).to(self.device)
+        allowed = allowed_pixels(images, self.suite.where) if epsilon else None
         batch = Batch(
-            self._scene(items), images, targets=self.suite.targets, seed=self.seed, goals=goals, bfloat16=self.bfloat16
+            self._scene(items),
+            images,
+            targets=self.suite.targets,
+            seed=self.seed,
+            goals=goals,
+            bfloat16=self.bfloat16,
+            draws=self.suite.draws,
+            allowed=allowed,
         )
         if epsilon == 0:
             return self._arrays(chunk, "none", batch.clean)
-        ball = Ball(images, epsilon, self.suite.norm)
+        ball = Ball(images, epsilon, self.suite.norm, None if allowed is None else allowed[:, None])
         arrays = {"bounds": _numpy(torch.stack([ball.shifted(sign).mean(dim=(1, 2, 3)) for sign in (-1, 1)]))}
         for plan in self.plans:
             if plan.runs:
@@ -342,6 +355,8 @@ class _Work:
             plans=self.plans,
             cells=tuple(cells),
             targets=self.suite.targets,
+            where=self.suite.where,
+            draws=self.suite.draws,
             norm=self.suite.norm,
             against=against_each(self.dataset.samples),
         )
@@ -364,23 +379,6 @@ class _Work:
         if hasattr(self.detector, "patch_logits"):
             patches = patch_labels(masks, self.detector.patch_size)
         return Scene(Witness(self.detector), labels, masks, patches, self.other)
-
-
-def goals(scores: Floats, labels: NDArray[np.bool_]) -> Floats | None:
-    """For each image how wrong its score has to be to lose against every clean image of the other class.
-
-    Args:
-        scores: Clean scores ``(N,)``.
-        labels: ``(N,)`` bool, True = anomalous.
-
-    Returns:
-        ``(N,)``: scores of normal images, and scores of anomalous ones times -1; None where a class is missing.
-    """
-    if labels.all() or not labels.any():
-        return None
-    beyond = np.where(labels, -scores[~labels].min(), scores[labels].max()).astype(np.float32)
-    above: Floats = np.nextafter(beyond, np.float32(np.inf))
-    return above
 
 
 def _numpy(values: Tensor) -> Floats:

@@ -15,19 +15,21 @@ from robustad._checks import check_epsilon
 from robustad._devices import device_of
 from robustad._progress import Progress
 from robustad._random import torch_generator
-from robustad.attacks import APGD, AdversarialPatch, ScoreObjective, Square, universal_perturbation
+from robustad.attacks import APGD, AdversarialPatch, Attack, ScoreObjective, Square, universal_perturbation
 from robustad.data import ImageDataset
 from robustad.evaluation.figures import Subject, defined
 from robustad.evaluation.rows import Row
 from robustad.evaluation.store import Store
-from robustad.evaluation.witness import Witness, frozen, gradient_lack
+from robustad.evaluation.witness import Witness, away, frozen, gradient_lack
 from robustad.metrics import auroc
 
 STICKER, UNIVERSAL = "sticker", "universal"
 MAX_FITTED = 64
 """Images of a class, at most, that a universal perturbation is found on."""
 QUERIES = 500
-"""Queries for the look of a sticker at each place, where there is no gradient."""
+"""Queries for the look of a sticker at each place, where gradients are not there or cannot be believed."""
+UNIVERSAL_QUERIES = 200
+"""Perturbations that are tried on all fitted images, likewise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,20 +39,28 @@ class ThreatConfig:
     Attributes:
         stickers: Sides of square stickers, as shares of the image's side, in (0, 1]: each image gets the worst look at
             the worst of four places.
-        universal: Radii (L-inf, pixel units of [0, 1]) of one perturbation for all images of a class. It is found on
-            one half of them and tried on the other, and the other way round: no image helps to find its own.
+        sticker_draws: Quarter turns and changes of brightness that a sticker has to work under on average, as a printed
+            one would; 1 = as it is.
+        universal: Radii (pixel units of [0, 1]) of one perturbation for all images of a class. It is found on one half
+            of them and tried on the other, and the other way round: no image helps to find its own.
+        norm: Of ``universal``: ``linf`` or ``l2``.
         steps: Gradient steps for the look of a sticker at each place.
+        without_gradient: Search without gradients as well, and count what does more harm: where a health check says
+            that gradients cannot be believed.
     """
 
     stickers: tuple[float, ...] = ()
+    sticker_draws: int = 1
     universal: tuple[float, ...] = ()
+    norm: str = "linf"
     steps: int = 40
+    without_gradient: bool = False
 
     def __post_init__(self) -> None:
         for side in self.stickers:
-            AdversarialPatch(side=side)  # which refuses what makes no sense
+            AdversarialPatch(side=side, draws=self.sticker_draws)  # which refuses what makes no sense
         for epsilon in self.universal:
-            check_epsilon(epsilon)
+            check_epsilon(epsilon, norm=self.norm)
             if epsilon == 0:
                 raise ValueError("`universal` must hold radii above 0")
         for name in ("stickers", "universal"):
@@ -66,12 +76,14 @@ class Threat:
     Attributes:
         name: `STICKER` or `UNIVERSAL`.
         size: Side of the sticker, or radius.
-        scores: ``(N,)``; None = it could not be tried.
+        scores: ``(N,)``.
+        norm: Of the radius; `STICKER` for a side.
     """
 
     name: str
     size: float
-    scores: NDArray[np.float32] | None
+    scores: NDArray[np.float32]
+    norm: str
 
 
 def evaluate_threats(
@@ -91,16 +103,21 @@ def evaluate_threats(
     """
     if len(dataset) == 0:
         raise ValueError("there is no test image")
-    work = _Work(detector, dataset, batch_size, seed, store or Store())
+    work = _Work(detector, dataset, config, batch_size=batch_size, seed=seed, store=store or Store())
     total = len(dataset) * (len(config.stickers) + len(config.universal))
     with frozen(detector), Progress("threatening", total, unit="images", enabled=show_progress) as shown:
-        found = [work.sticker(side, config.steps, shown) for side in config.stickers]
+        found = [work.sticker(side, shown) for side in config.stickers]
         return found + [work.universal(epsilon, shown) for epsilon in config.universal]
 
 
 class _Work:
-    def __init__(self, detector: Any, dataset: ImageDataset, batch_size: int, seed: int, store: Store) -> None:
-        self.detector, self.dataset, self.batch_size, self.seed, self.store = detector, dataset, batch_size, seed, store
+    def __init__(
+        self, detector: Any, dataset: ImageDataset, config: ThreatConfig, *, batch_size: int, seed: int, store: Store
+    ) -> None:
+        self.detector, self.dataset, self.config = detector, dataset, config
+        self.batch_size, self.seed, self.store = batch_size, seed, store
+        blind = bool(gradient_lack(detector))
+        self.climbs, self.queries = not blind, blind or config.without_gradient
         self.labels = torch.tensor([bool(sample.label) for sample in dataset.samples])
 
     def images(self, index: Sequence[int]) -> Tensor:
@@ -118,67 +135,78 @@ class _Work:
     def chunks(self, index: Sequence[int]) -> list[Sequence[int]]:
         return [index[i : i + self.batch_size] for i in range(0, len(index), self.batch_size)]
 
-    def sticker(self, side: float, steps: int, shown: Progress) -> Threat:
-        look = Square(queries=QUERIES) if gradient_lack(self.detector) else APGD(steps=steps)
-        attack = AdversarialPatch(side=side, attack=look)
+    def sticker(self, side: float, shown: Progress) -> Threat:
+        """Every image with the worst sticker that was found for it."""
+        looks = [APGD(steps=self.config.steps)] * self.climbs + [Square(queries=QUERIES)] * self.queries
         parts = []
         for chunk in self.chunks(range(len(self.dataset))):
-            key = (STICKER, chunk, side, steps, self.seed)
+            key = (STICKER, chunk, side, looks, self.config.sticker_draws, self.seed)
             arrays = self.store.get(*key)
             if arrays is None:
-                stuck = attack(self.objective(chunk), self.images(chunk), seed=self.seed)
-                arrays = {"scores": self.scores(stuck)}
+                arrays = {"scores": self._stuck(chunk, side, looks)}
                 self.store.put(arrays, *key)
             parts.append(arrays["scores"])
             shown.update(len(chunk), note=f"sticker, {side:.0%} of the side")
-        return Threat(name=STICKER, size=side, scores=np.concatenate(parts))
+        return Threat(name=STICKER, size=side, scores=np.concatenate(parts), norm=STICKER)
+
+    def _stuck(self, chunk: Sequence[int], side: float, looks: Sequence[Attack]) -> NDArray[np.float32]:
+        objective, images, found = self.objective(chunk), self.images(chunk), []
+        for look in looks:
+            attack = AdversarialPatch(side=side, attack=look, draws=self.config.sticker_draws)
+            found.append(self.scores(attack(objective, images, seed=self.seed)))
+        highest, lowest = np.max(found, axis=0), np.min(found, axis=0)
+        worst: NDArray[np.float32] = np.where(self.labels[list(chunk)].numpy(), lowest, highest)
+        return worst
 
     def universal(self, epsilon: float, shown: Progress) -> Threat:
-        if gradient_lack(self.detector):
-            return Threat(name=UNIVERSAL, size=epsilon, scores=None)
+        """Every image under the perturbation that was found on other images of its class."""
         scores = np.empty(len(self.dataset), dtype=np.float32)
         for label in (False, True):
             members = (self.labels == label).nonzero()[:, 0].tolist()
             for half in range(2):
                 tried, fitted = members[half::2], members[1 - half :: 2]
-                key = (UNIVERSAL, label, half, epsilon, self.seed)
+                key = (UNIVERSAL, label, half, epsilon, self.config.norm, self.climbs, self.queries, self.seed)
                 arrays = self.store.get(*key)
                 if arrays is None:
                     arrays = {"scores": self._transferred(fitted, tried, epsilon)}
                     self.store.put(arrays, *key)
                 scores[tried] = arrays["scores"]
                 shown.update(len(tried), note="one perturbation for all")
-        return Threat(name=UNIVERSAL, size=epsilon, scores=scores)
+        return Threat(name=UNIVERSAL, size=epsilon, scores=scores, norm=self.config.norm)
 
     def _transferred(self, fitted: Sequence[int], tried: Sequence[int], epsilon: float) -> NDArray[np.float32]:
         """Scores of the tried images under the perturbation that was found on the fitted ones."""
         step = max(1, len(fitted) // MAX_FITTED)
         fitted = fitted[::step][:MAX_FITTED]
-        delta: Tensor | float = 0.0
-        if fitted and tried:
-            generator = torch_generator(self.seed, UNIVERSAL)
-            delta = universal_perturbation(
-                self.objective(fitted), self.images(fitted), epsilon=epsilon, generator=generator
-            )
+        delta = self._common(fitted, epsilon) if fitted and tried else 0.0
         parts = [self.scores((self.images(chunk) + delta).clamp(0, 1)) for chunk in self.chunks(tried)]
         return np.concatenate(parts) if parts else np.empty(0, dtype=np.float32)
+
+    def _common(self, fitted: Sequence[int], epsilon: float) -> Tensor:
+        """The perturbation with the highest mean objective over these images."""
+        objective, images, norm = self.objective(fitted), self.images(fitted), self.config.norm
+        searches = [None] * self.climbs + [Square(queries=UNIVERSAL_QUERIES, norm=norm)] * self.queries
+        found = []
+        for search in searches:
+            generator = torch_generator(self.seed, UNIVERSAL)
+            delta = universal_perturbation(
+                objective, images, epsilon=epsilon, norm=norm, search=search, generator=generator
+            )
+            wrong = self.scores((images + delta).clamp(0, 1)) * away(self.labels[list(fitted)]).numpy()
+            found.append((float(wrong.mean()), delta))
+        return max(found, key=lambda pair: pair[0])[1]
 
 
 def threat_rows(threats: Sequence[Threat], labels: NDArray[np.bool_], subject: Subject) -> list[Row]:
     """Image AUROC under each threat; the side of a sticker stands in ``epsilon``, with the norm `STICKER`."""
     rows = []
     for threat in threats:
-        value: float | None = None
-        reason: str | None
-        if threat.scores is None:
-            reason = "a perturbation for all images is searched with gradients, and there are none"
-        else:
-            value, reason = defined(auroc, threat.scores, labels)
+        value, reason = defined(auroc, threat.scores, labels)
         rows.append(
             Row(
                 **subject.fields,
                 attack=threat.name,
-                norm=STICKER if threat.name == STICKER else "linf",
+                norm=threat.norm,
                 epsilon=threat.size,
                 targets="both",
                 metric="image_AUROC",

@@ -25,17 +25,18 @@ class Witness:
         detector: Images ``(N, 3, S, S)`` to a `Prediction`. Where it has ``patch_logits`` and ``image_scores``, its
             maps are not computed for an attack that does not look at them.
         bfloat16: Whether it computes in bfloat16; what it gives is float32 all the same.
+        draws: Calls whose mean is given, for detectors that draw at random.
     """
 
-    def __init__(self, detector: Any, *, bfloat16: bool = False) -> None:
-        self.detector, self.bfloat16 = detector, bfloat16
+    def __init__(self, detector: Any, *, bfloat16: bool = False, draws: int = 1) -> None:
+        self.detector, self.bfloat16, self.draws = detector, bfloat16, draws
         self.seen: Tensor | None = None
-        self._short = hasattr(detector, "patch_logits") and hasattr(detector, "image_scores")
+        self._short = hasattr(detector, "patch_logits") and hasattr(detector, "image_scores") and draws == 1
 
     def __call__(self, images: Tensor, /) -> Prediction:
         """The full prediction."""
         with self._passes(images):
-            scores, maps = self.detector(images)
+            scores, maps = self.detector(images) if self.draws == 1 else self._mean(images)
         prediction = Prediction(self._given(scores, images), None if maps is None else self._given(maps, images))
         self.seen = prediction.scores.detach()
         return prediction
@@ -50,7 +51,8 @@ class Witness:
     def patch_logits(self, images: Tensor) -> Tensor:
         """Patch logits ``(N, P)``."""
         with self._passes(images):
-            logits = self._given(self.detector.patch_logits(images), images)
+            several = [self.detector.patch_logits(images) for _ in range(self.draws)]
+            logits = self._given(several[0] if self.draws == 1 else torch.stack(several).mean(0), images)
         with torch.no_grad():
             self.seen = self.detector.image_scores(logits) if self._short else self(images).scores
         return logits
@@ -72,6 +74,14 @@ class Witness:
     def has_local_scores(self) -> bool:
         """Whether there are any."""
         return hasattr(self.detector, "patch_logits") or getattr(self.detector, "has_maps", False)
+
+    def _mean(self, images: Tensor) -> Prediction:
+        several = [self.detector(images) for _ in range(self.draws)]
+        maps = [prediction.anomaly_maps for prediction in several if prediction.anomaly_maps is not None]
+        return Prediction(
+            torch.stack([prediction.scores for prediction in several]).mean(0),
+            torch.stack(maps).mean(0) if len(maps) == len(several) else None,
+        )
 
     def _passes(self, images: Tensor) -> AbstractContextManager[None]:
         return autocast_bfloat16(images.device) if self.bfloat16 else nullcontext()

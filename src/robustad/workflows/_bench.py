@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,9 @@ from robustad.reporting import pick_examples
 from robustad.workflows._candidate import Candidate
 from robustad.workflows._health import examine
 from robustad.workflows.test_config import RADII, TestConfig
+
+DRAWS = 8
+"""Calls that attacks average over where the same image has another score each time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +77,8 @@ class Bench:
         if doubts.reasons:
             marked = any(sample.label and sample.has_mask for sample in self.dataset.samples)
             suite = suite.with_black_box(has_masks=marked, white_box=not doubts.no_gradient)
+        if doubts.random and suite.draws == 1:
+            suite = replace(suite, draws=DRAWS)
         return evaluate(
             self.candidate.detector,
             self.dataset,
@@ -103,11 +108,12 @@ class Bench:
         found = evaluate_certified(self.candidate.detector, self.dataset, self.config.certificate, **options)
         return certified_rows(found, self.subject)
 
-    def threats(self) -> list[Row]:
-        """Figures under stickers and universal perturbations, if they are asked for."""
+    def threats(self, verdicts: list[Verdict]) -> list[Row]:
+        """Figures under stickers and universal perturbations, if they are asked for; see `evaluation` for doubts."""
         if not self.config.stickers and not self.config.universal:
             return []
-        found = evaluate_threats(self.candidate.detector, self.dataset, self.config.threats, **self._common)
+        config = replace(self.config.threats, without_gradient=bool(Doubts.of(verdicts).reasons))
+        found = evaluate_threats(self.candidate.detector, self.dataset, config, **self._common)
         return threat_rows(found, self.labels, self.subject)
 
     @property

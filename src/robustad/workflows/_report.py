@@ -230,9 +230,15 @@ def _summary(findings: Findings) -> dict[str, str]:
         "Images": f"{int(labels.sum())} anomalous ({masks} with mask), {int((~labels).sum())} normal",
         "Image size": f"{size} x {size}",
         "Threat model": f"{NORM_SIGNS[evaluation.norm]} at the network's input, every channel by itself",
-        "Attacked": {"both": "normal and anomalous images"}.get(evaluation.targets, f"{evaluation.targets} images"),
+        "Attacked": _attacked(evaluation),
         **({"Not run": "; ".join(f"{', '.join(g)}: {why}" for why, g in skipped.items())} if skipped else {}),
     }
+
+
+def _attacked(evaluation: Evaluation) -> str:
+    who = {"both": "normal and anomalous images"}.get(evaluation.targets, f"{evaluation.targets} images")
+    where = "" if evaluation.where == "everywhere" else f", {evaluation.where} only"
+    return who + where + (f"; each step follows the mean of {evaluation.draws} calls" if evaluation.draws > 1 else "")
 
 
 def _tables(findings: Findings) -> Iterator[MetricTable]:

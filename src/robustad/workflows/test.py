@@ -105,7 +105,7 @@ def test(
         by_kind=kind_rows(evaluation, bench.subject),
         corrupted=bench.corrupted(),
         certified=bench.certified(),
-        threats=bench.threats(),
+        threats=bench.threats(verdicts),
         certificate=config.certificate,
         verdicts=verdicts,
         log=read_log(loaded.run_folder / "log.jsonl"),

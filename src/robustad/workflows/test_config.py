@@ -27,9 +27,12 @@ class TestConfig:
         steps: Steps of ``published-pgd`` and ``pgd``.
         strong_steps: Steps of all others and of the members of ``ensemble``.
         restarts: Runs of the strong attacks; further ones start at random.
-        queries: Times that ``square`` scores each image.
+        queries: Times that an attack without gradient scores each image.
         stop_early: Leave an image alone once it ranks behind all clean images of the other class; see `Suite`.
         precision: ``float32``, ``bfloat16`` or ``auto``: of the passes of long attacks; see `Suite`.
+        where: Which pixels may change: ``everywhere``, ``background`` or ``foreground``; see `Suite`.
+        draws: Calls whose mean attacks follow, for detectors that draw at random; see `Suite`. Where the health checks
+            find such a detector, 1 means 8.
         corruptions: Names out of `robustad.corruptions.CORRUPTIONS` or ``.GROUPS``; ``all`` = each of them.
         severities: Severities of corruptions, 1 to 5.
         certify: Standard deviation of the noise that the detector is smoothed with to say what is certain in L2; 0 = no
@@ -37,7 +40,8 @@ class TestConfig:
         certify_radii: L2 radii of certificates.
         certify_samples: Noisy copies per image.
         stickers: Sides of stickers, as shares of the image's side; see `robustad.evaluation.ThreatConfig`.
-        universal: Radii of one perturbation for all images, L-inf.
+        sticker_draws: Quarter turns and brightnesses that a sticker has to work under.
+        universal: Radii of one perturbation for all images, in the norm ``norm``.
         targets: Who is attacked: ``both``, ``anomalous`` (hide a defect) or ``normal`` (stop the line).
         part: Half of the test set: ``all``, ``dev`` (to make choices on) or ``final`` (to publish).
         max_images: Test at most so many images, of both classes in proportion, neither below a quarter.
@@ -59,12 +63,15 @@ class TestConfig:
     queries: int = 1000
     stop_early: bool = False
     precision: str = "float32"
+    where: str = "everywhere"
+    draws: int = 1
     corruptions: tuple[str, ...] = ()
     severities: tuple[int, ...] = (1, 3, 5)
     certify: float = 0.0
     certify_radii: tuple[float, ...] = (0.25, 0.5)
     certify_samples: int = 1000
     stickers: tuple[float, ...] = ()
+    sticker_draws: int = 1
     universal: tuple[float, ...] = ()
     targets: str = "both"
     part: Part = "all"
@@ -104,7 +111,9 @@ class TestConfig:
     @property
     def threats(self) -> ThreatConfig:
         """Threats beside small perturbations of one image."""
-        return ThreatConfig(stickers=self.stickers, universal=self.universal)
+        return ThreatConfig(
+            stickers=self.stickers, sticker_draws=self.sticker_draws, universal=self.universal, norm=self.norm
+        )
 
     @property
     def suite(self) -> Suite:
@@ -119,6 +128,8 @@ class TestConfig:
             stop_early=self.stop_early,
             norm=self.norm,
             precision=self.precision,
+            where=self.where,
+            draws=self.draws,
         )
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import socket
+import threading
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from robustad.adapters import as_classifier, from_callable
+from robustad.adapters._offline import no_network
 from robustad.attacks import PGD, ImageObjective, Square
 from robustad.evaluation import Suite, check_health
 from robustad.types import Detector, Prediction
@@ -95,3 +99,25 @@ def test_two_logits_decide_as_the_threshold_does():
 def test_foreign_scores_of_whole_numbers_become_floats():
     detector = from_callable(lambda x: np.arange(len(x)), image_size=8, differentiable=False)
     assert detector(images()).scores.dtype == torch.float32
+
+
+def test_no_network_refuses_this_thread_alone_and_says_what_it_wanted():
+    server = socket.create_server(("127.0.0.1", 0))
+    address, reached = server.getsockname(), []
+
+    def elsewhere():
+        socket.create_connection(address, timeout=5).close()
+        reached.append(True)
+
+    with no_network() as wanted:
+        with pytest.raises(OSError, match="nothing is fetched here"):
+            socket.create_connection(("example.org", 80), timeout=5)
+        with socket.socket() as plain, pytest.raises(OSError, match="nothing is fetched here"):
+            plain.connect(address)
+        thread = threading.Thread(target=elsewhere)
+        thread.start()
+        thread.join()
+    assert wanted == ["example.org", "127.0.0.1"] and reached == [True]
+    elsewhere()
+    server.close()
+    assert reached == [True, True]

@@ -270,3 +270,27 @@ def test_a_trained_detector_is_tested_as_it_is(made, tmp_path):
 def test_options_that_do_not_fit_ours(arguments, text):
     with pytest.raises(ValueError, match=text):
         as_anomalib(**arguments)
+
+
+@pytest.mark.parametrize("name", ["Dinomaly", "Fuvas", "Uflow"])
+def test_nothing_is_fetched_to_read_a_checkpoint(tmp_path, name):
+    path = tmp_path / "some.ckpt"
+    torch.save({"state_dict": {}, "pytorch-lightning_version": "2.5.0", "hyper_parameters": {}}, path)
+    with pytest.raises(CheckpointError, match=r"fetches a network from .* robustad fetches nothing"):
+        load_anomalib(path, model=name)
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (b"abc", "is no checkpoint of torch, or is damaged"),
+        (b"", "is no checkpoint of torch, or is damaged"),
+        ({"layer.weight": torch.zeros(1)}, "has no `state_dict`. Weights alone go into a module"),
+        ({"state_dict": {}}, "was not written by Lightning"),
+    ],
+)
+def test_files_that_are_no_checkpoints_say_what_they_are(tmp_path, content, text):
+    path = tmp_path / "some.ckpt"
+    path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
+    with pytest.raises(CheckpointError, match=text):
+        load_anomalib(path, model="Padim")

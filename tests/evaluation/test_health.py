@@ -3,6 +3,7 @@ import torch
 from evaluation_doubles import ScoreOnly, TinyDetector, made_batch
 from torch import nn
 
+from robustad.adapters import from_callable
 from robustad.evaluation import Doubts, Verdict, check_health
 from robustad.evaluation.health import CHECKS
 from robustad.ops.colour import jitter_hsv
@@ -157,6 +158,64 @@ def test_a_gradient_that_is_no_number_is_found_wherever_it_is():
 
     found = {v.name: v for v in check_health(ScoreOnly(rooted), images, labels, epsilon=EPSILON)}
     assert found["Gradient is there"].passed is False
+
+
+class Scaled(torch.autograd.Function):
+    """A slope that is a little too steep for some images of the batch."""
+
+    @staticmethod
+    def forward(ctx, images, factors):
+        ctx.factors = factors.to(images)[: len(images), None, None, None]
+        return images.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient * ctx.factors, None
+
+
+@pytest.mark.parametrize(
+    ("wrong", "factor", "passed"),
+    [
+        (range(0, 6, 2), 1.05, False),
+        (range(0, 4, 2), 1.05, True),
+        (range(1, 16, 2), 1.02, False),
+        (range(16), 1.005, True),
+    ],
+)
+def test_where_a_gradient_counts_as_wrong(wrong, factor, passed):
+    """By one per cent and more, for more than a quarter of the first eight images of a class."""
+    factors = torch.ones(64)
+    factors[list(wrong)] = factor
+    found = verdicts(lambda x: smooth(Scaled.apply(x, factors)), {"Gradient is right"})
+    assert found["Gradient is right"].passed is passed, found
+
+
+def test_one_image_without_a_gradient_is_enough():
+    factors = torch.ones(64)
+    factors[23] = 0
+    found = verdicts(lambda x: smooth(Scaled.apply(x, factors)), {"Gradient is there"})
+    assert found["Gradient is there"].passed is False and found["Gradient is there"].figure == pytest.approx(23 / 24)
+
+
+def test_a_detector_that_cannot_compute_in_float64_is_examined_in_float32():
+    """As functions do whose network lies in their closure."""
+    convolution = nn.Conv2d(3, 4, 5).requires_grad_(False)
+
+    def score(x):
+        return 5 * torch.tanh(nn.functional.conv2d(x, convolution.weight.float(), convolution.bias)).flatten(1).mean(1)
+
+    def check(function):
+        return verdicts(from_callable(function, image_size=16), {"Gradient is right"})["Gradient is right"]
+
+    honest, crooked = check(score), check(lambda x: score(Scaled.apply(x, torch.full((64,), 1.2))))
+    assert honest.passed is True and crooked.passed is False
+    assert "in float32, since float64 is not possible" in honest.why
+
+
+def test_numpy_on_the_way_is_a_verdict_not_a_crash():
+    detector = from_callable(lambda x: x.numpy().mean(axis=(1, 2, 3)), image_size=16)
+    found = verdicts(detector)
+    assert found["Gradient is there"].passed is False and "no gradient" in found["Gradient is there"].why
 
 
 def test_a_kink_under_grey_images_is_not_a_wrong_gradient():

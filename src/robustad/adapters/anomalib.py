@@ -20,6 +20,7 @@ from robustad._extras import require
 from robustad._quiet import quiet
 from robustad.adapters._blur import separate_blurs
 from robustad.adapters._gradients import default_dtype, gradient_fault, gradients_kept, thaw
+from robustad.adapters._offline import no_network
 from robustad.adapters.callables import CallableDetector
 from robustad.backbones.embedded import ARCHITECTURE, load_embedded
 from robustad.errors import CheckpointError
@@ -133,7 +134,8 @@ def load_anomalib(
     """A Lightning checkpoint of anomalib as a detector.
 
     No pickle runs: the file is read with ``weights_only=True``, and of anomalib's own classes only those are allowed
-    that the model names itself. Pretrained weights are not fetched, since the checkpoint has them.
+    that the model names itself. Nothing is fetched: pretrained weights are in the checkpoint, and a model that fetches
+    a network all the same while it is built (Dinomaly, AnomalyDINO, Fuvas and others) is refused.
 
     Args:
         path: The ``.ckpt`` file.
@@ -155,10 +157,15 @@ def load_anomalib(
             f"{file} is a pickle, which may run code when read; give the Lightning checkpoint (.ckpt)"
         )
     kind = _model_class(file, model, known)
+    hosts: list[str] = []
     try:
-        with quiet(logging.ERROR):
+        with quiet(logging.ERROR), no_network() as hosts:
             module = _loaded(kind, file)
+    except CheckpointError:
+        raise
     except Exception as error:
+        if hosts:
+            raise CheckpointError(_would_fetch(kind.__name__, hosts[0])) from error
         raise CheckpointError(f"{file} cannot be loaded as anomalib's {kind.__name__}: {_reason(error)}") from error
     return from_anomalib(module, image_size=image_size, images=images)
 
@@ -167,7 +174,7 @@ def _loaded(kind: Any, path: Path) -> Any:
     """The module of a checkpoint; some are built for the image size, which only the pre-processing's options say."""
     safe = require("anomalib.utils.serialization", "anomalib").anomalib_safe_globals
     with safe(extra=kind.checkpoint_safe_globals()):
-        stored = torch.load(path, map_location="cpu", weights_only=True)
+        stored = _stored(path)
     accepted = inspect.signature(kind.__init__).parameters
     options: dict[str, Any] = {"pre_trained": False} if "pre_trained" in accepted else {}
     transform = (stored.get("anomalib_pre_processor_config") or {}).get("transform")
@@ -175,6 +182,29 @@ def _loaded(kind: Any, path: Path) -> Any:
         options["pre_processor"] = require("anomalib.pre_processing", "anomalib").PreProcessor()
         options["pre_processor"].load_checkpoint_config({"transform": transform})
     return kind.load_from_checkpoint(path, map_location="cpu", weights_only=True, **options)
+
+
+def _stored(path: Path) -> dict[str, Any]:
+    """What a Lightning checkpoint holds."""
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+    except (EOFError, IndexError, KeyError) as error:  # what garbage comes to
+        raise CheckpointError(f"{path} is no checkpoint of torch, or is damaged; give the .ckpt file") from error
+    if not isinstance(stored, dict) or "state_dict" not in stored:
+        raise CheckpointError(
+            f"{path} is no Lightning checkpoint: it has no `state_dict`. Weights alone go into a module of anomalib "
+            "(`module.model.load_state_dict`), and that into `from_anomalib`"
+        )
+    if "pytorch-lightning_version" not in stored:
+        raise CheckpointError(f"{path} was not written by Lightning; give the .ckpt file of anomalib's engine")
+    return stored
+
+
+def _would_fetch(model: str, host: str) -> str:
+    return (
+        f"anomalib's {model} fetches a network from {host} while it is built, and robustad fetches nothing: build the "
+        "module yourself, load the checkpoint into it and pass it to `from_anomalib`"
+    )
 
 
 def embed_weights(module: Any) -> Any:

@@ -28,25 +28,26 @@ def check_choice(name: str, value: str, known: Iterable[str]) -> str:
     raise ValueError(f"`{name}` must be one of {', '.join(options)}; got {value!r}{hint}")
 
 
-def check_epsilon(epsilon: float, *, norm: str = "linf") -> float:
+def check_epsilon(epsilon: float, *, norm: str = "linf", name: str = "epsilon") -> float:
     """Return ``epsilon`` if it is a sensible radius in pixel units of [0, 1] (L2 radii may exceed 1)."""
     if not epsilon >= 0:
-        raise ValueError(f"`epsilon` must not be negative, got {epsilon}")
+        raise ValueError(f"`{name}` must not be negative, got {epsilon}")
     if epsilon == math.inf:
-        raise ValueError("`epsilon` must be finite")
+        raise ValueError(f"`{name}` must be finite")
     if norm == "linf" and epsilon > 1:
         raise ValueError(
-            f"`epsilon` must be in [0, 1], got {epsilon:g}; for {epsilon:g} grey levels pass {epsilon:g}/255"
+            f"`{name}` must be in [0, 1], got {epsilon:g}; for {epsilon:g} grey levels pass {epsilon:g}/255"
         )
     return epsilon
 
 
-def check_radii(epsilons: Sequence[float], *, norm: str = "linf") -> tuple[float, ...]:
+def check_radii(epsilons: Sequence[float], *, norm: str = "linf", name: str = "epsilons") -> tuple[float, ...]:
     """Return radii above 0, ascending; 0 may stand among them, since clean images are scored anyway."""
-    radii = sorted(check_epsilon(epsilon, norm=norm) for epsilon in epsilons)
+    single = "epsilon" if name == "epsilons" else name
+    radii = sorted(check_epsilon(epsilon, norm=norm, name=single) for epsilon in epsilons)
     for smaller, larger in pairwise(radii):
         if larger - smaller < 1e-9:
-            raise ValueError(f"`epsilons` holds {larger:g} twice; give each radius once")
+            raise ValueError(f"`{name}` holds {larger:g} twice; give each radius once")
     return tuple(radius for radius in radii if radius > 0)
 
 

@@ -154,6 +154,29 @@ def test_grey_levels_instead_of_a_radius(place, capsys, checkpoints, verb):
     assert "for 8 grey levels pass 8/255" in refused(capsys, *words, code=2)
 
 
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (("--certify", "-1"), "--certify must be above 0"),
+        (("--certify", "inf"), "--certify: Expected a float. Got value: inf"),
+        (("--certify", "0.1", "--certify-radii", "1", "inf"), "Expected a float. Got value: inf"),
+        (("--certify", "0.1", "--certify-radii", "1", "1"), "--certify-radii holds 1 twice"),
+        (("--certify", "0.1", "--certify-samples", "0"), "--certify-samples must be at least 1"),
+        (("--stickers", "2"), "--stickers must be in (0, 1], got 2"),
+        (("--universal", "8"), "--universal must be in [0, 1], got 8"),
+        (("--epsilons", "1/255", "1/255"), "--epsilons holds 0.00392157 twice"),
+        (("--epsilons", "-1/255"), "got -1/255"),
+        (("--norm", "l2", "--epsilons", "inf"), "got inf"),
+        (("--strong-steps", "0"), "--strong-steps must be at least 1"),
+        (("--queries", "0"), "--queries must be at least 1"),
+        (("--where", "ground"), "--where must be one of"),
+        (("--attacks", "spas"), "--attacks must be one of"),
+    ],
+)
+def test_options_of_a_test_are_called_as_they_were_typed(place, capsys, checkpoints, words, text):
+    assert text in refused(capsys, "test", checkpoints["maps"], *words, code=2)
+
+
 def test_an_unknown_key_of_a_yaml_file(place, capsys):
     Path("c.yaml").write_text("training:\n  learnrate: 1\n")
     line = refused(capsys, *FIT, "--config", "c.yaml", code=2)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from robustad.cli.faults import UsageError
 from robustad.cli.options import add_data_flags, data_config
 from robustad.cli.output import facts, show, warn
 from robustad.cli.parsing import Parser
@@ -14,6 +16,15 @@ from robustad.cli.threats import add_attacks, add_other_threats
 _EPILOG = """\
 Without data options the detector is tested on the data that it was trained for. An interrupted test goes on when the
 same command is given again. Radii are written 8/255 or 0.03."""
+
+_FLAGS = {
+    "epsilon": "epsilons",
+    "sigma": "certify",
+    "radii": "certify_radii",
+    "samples": "certify_samples",
+    "side": "stickers",
+}
+"""Flags that are not called what the library calls them."""
 
 
 def build(words: Sequence[str] = ()) -> Parser:
@@ -69,13 +80,21 @@ def run(arguments: Any) -> int:
     options |= {name: tuple(arguments[name]) for name in several if arguments[name] is not None}
     if arguments.transfer:
         options["transfer"] = Path(arguments.transfer)
-    config = TestConfig(health=not arguments.no_health, stop_early=arguments.stop_early, **options)
+    try:
+        config = TestConfig(health=not arguments.no_health, stop_early=arguments.stop_early, **options)
+    except ValueError as error:
+        raise UsageError(_in_flags(str(error))) from error
     out = Path(arguments.out) if arguments.out else default_out(arguments.checkpoint)
     result = test(arguments.checkpoint, data_config(arguments), config, out)
     show(console_table(result.rows))
     warn(result.verdicts)
     facts({"report": result.report, "results": result.results})
     return 0
+
+
+def _in_flags(message: str) -> str:
+    """An error about options of `TestConfig` and of what it is made of, in the words of the command line."""
+    return re.sub(r"`([a-z_]+)`", lambda found: "--" + _FLAGS.get(found[1], found[1]).replace("_", "-"), message)
 
 
 def resume_hint(arguments: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,9 +46,9 @@ class CertifyConfig:
 
     def __post_init__(self) -> None:
         check_at_least("samples", self.samples, 1)
-        if not self.sigma > 0:
-            raise ValueError(f"`sigma` must be above 0, got {self.sigma}")
-        if not check_radii(self.radii, norm="l2") or 0.0 in self.radii:
+        if not 0 < self.sigma < math.inf:
+            raise ValueError(f"`sigma` must be above 0 and finite, got {self.sigma}")
+        if not check_radii(self.radii, norm="l2", name="radii") or 0.0 in self.radii:
             raise ValueError(f"`radii` of a certificate must be above 0, got {list(self.radii)}")
         if not 0 < self.confidence < 1:
             raise ValueError(f"`confidence` must be in (0, 1), got {self.confidence}")

@@ -60,7 +60,7 @@ class ThreatConfig:
         for side in self.stickers:
             AdversarialPatch(side=side, draws=self.sticker_draws)  # which refuses what makes no sense
         for epsilon in self.universal:
-            check_epsilon(epsilon, norm=self.norm)
+            check_epsilon(epsilon, norm=self.norm, name="universal")
             if epsilon == 0:
                 raise ValueError("`universal` must hold radii above 0")
         for name in ("stickers", "universal"):

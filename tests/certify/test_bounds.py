@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from robustad.certify import Certificate, certified_auroc, order_statistics, shifted_quantiles
+from robustad.certify import Certificate, bounds, certified_auroc, order_statistics, shifted_quantiles
 from robustad.certify.bounds import linf_as_l2
 from robustad.metrics import auroc
 
@@ -72,6 +72,19 @@ def test_the_error_is_shared_out_over_images_and_radii():
     rows = np.repeat(linear(500, count=1), 200, axis=0)
     many = Certificate.of_samples(rows, sigma=0.25, radii=(0.25,))
     assert (many.low < few.low[0]).all() and (many.high > few.high[0]).all()
+
+
+def test_the_promised_confidence_is_shared_out_exactly(monkeypatch):
+    """Every end of every interval may be wrong: two for each image and radius."""
+    asked = []
+
+    def spy(level, samples, error):
+        asked.append(error)
+        return order_statistics(level, samples, error)
+
+    monkeypatch.setattr(bounds, "order_statistics", spy)
+    Certificate.of_samples(linear(500, count=6), sigma=0.25, radii=RADII, confidence=0.95)
+    assert asked == pytest.approx([0.05 / (2 * 6 * 3)] * len(asked)) and len(asked) == 6
 
 
 def test_decisions_abstain_where_the_threshold_lies_inside():

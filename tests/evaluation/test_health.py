@@ -276,3 +276,15 @@ def test_doubts_are_the_failed_checks_and_whether_there_is_a_gradient_at_all():
     assert shattered == Doubts(("Gradient is right: off by half",), False)
     assert Doubts.of(list(verdicts(lambda x: smooth(x).detach()).values())).no_gradient
     assert not Doubts.of([Verdict("Gradient is there", False, "zero for some", 0.5)]).no_gradient
+
+
+@pytest.mark.parametrize(
+    ("score", "text"),
+    [
+        (lambda x: smooth(x) * float("nan"), "scores 24 images with NaN"),
+        (lambda x: smooth(x)[:, None], r"got \(24, 1\)"),
+    ],
+)
+def test_scores_that_nothing_can_be_said_about_are_an_error(score, text):
+    with pytest.raises(ValueError, match=text):
+        verdicts(score)

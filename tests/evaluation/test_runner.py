@@ -388,3 +388,46 @@ def test_what_is_announced_was_measured_without_reading_images(marked, monkeypat
 def test_scores_that_are_none_are_one_clear_line(marked, score, text):
     with pytest.raises(ValueError, match=text):
         run(marked, ScoreOnly(score), Suite(attacks=("pgd",), steps=1))
+
+
+class Answers(torch.nn.Module):
+    """Whatever a test wants it to say."""
+
+    has_maps = True
+
+    def __init__(self, answer):
+        super().__init__()
+        self.answer = answer
+
+    def forward(self, images):
+        return self.answer(images)
+
+
+def means(x):
+    return x.mean(dim=(1, 2, 3))
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        (means, r"Prediction\(scores, anomaly_maps\)`, got Tensor; a function that gives scores"),
+        (lambda x: (means(x), None, None), "got tuple"),
+        (lambda x: {"score": means(x)}, "got dict"),
+        (lambda x: None, "got NoneType"),
+        (lambda x: "0.5", "got str"),
+        (lambda x: (means(x)[:, None], None), r"one score per image, got \(16, 1\) for 16"),
+        (lambda x: (means(x), x), r"maps must be \(16, 16, 16\) or None, got \(16, 3, 16, 16\)"),
+        (lambda x: (means(x), x[:, 0, :8, :8]), r"or None, got \(16, 8, 8\)"),
+        (lambda x: (means(x), x[:, 0].numpy()), "or None, got ndarray"),
+        (lambda x: (means(x), x[:, 0] * float("nan")), "gave NaN in an anomaly map"),
+    ],
+)
+def test_answers_that_are_no_prediction_say_so(marked, answer, text):
+    with pytest.raises((ValueError, TypeError), match=text):
+        run(marked, Answers(answer), Suite(attacks=("square",), queries=1))
+
+
+def test_two_images_are_not_taken_for_scores_and_maps(marked):
+    """A tensor of two rows could be unpacked."""
+    with pytest.raises(TypeError, match="got Tensor"):
+        run(ImageDataset(marked.samples[:2], 16), Answers(means), Suite(attacks=("square",), queries=1))

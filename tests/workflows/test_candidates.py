@@ -117,13 +117,39 @@ def test_an_onnx_file_is_tested_as_a_black_box(onnx_file, data, tmp_path):
     assert len(results.details["checkpoint"]) == 64
 
 
-def test_other_threats_are_searched_without_gradients_or_say_why_not(onnx_file, data, tmp_path, monkeypatch):
+def test_other_threats_are_searched_without_gradients(onnx_file, data, tmp_path, monkeypatch):
     monkeypatch.setattr("robustad.evaluation.threats.QUERIES", 5)
+    monkeypatch.setattr("robustad.evaluation.threats.UNIVERSAL_QUERIES", 20)
     few = {"epsilons": (0.0,), "stickers": (0.5,), "universal": (16 / 255,), "max_images": 6, "health": False}
     rows = Results.read(test(onnx_file, data, dataclasses.replace(QUICK, **few), tmp_path).results).rows
     (sticker,), (universal,) = (select(rows, attack=name) for name in ("sticker", "universal"))
-    assert sticker.value is not None
-    assert universal.value is None and "searched with gradients" in universal.reason
+    assert sticker.value is not None and universal.value is not None
+
+
+def test_a_file_that_leaves_the_size_open_is_told_it(onnx_file, folder, tmp_path, capsys):
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load(str(onnx_file))
+    for number in (2, 3):
+        model.graph.input[0].type.tensor_type.shape.dim[number].dim_param = "S"
+    onnx.save(model, str(tmp_path / "open.onnx"))
+    words = [
+        "test",
+        str(tmp_path / "open.onnx"),
+        "--normal",
+        str(folder / "normal"),
+        "--max-images",
+        "4",
+        "--no-health",
+    ]
+    words += ["--attacks", "square", "--queries", "2", "--epsilons", "16/255"]
+    assert main(words) == 1 and "leaves the size of its images open; pass `image_size`" in capsys.readouterr().err
+    assert main([*words, "--image-size", "24"]) == 0
+    assert "24 x 24" in (tmp_path / "open-test" / "report.html").read_text()
+
+
+def test_a_checkpoint_of_ours_knows_its_size(checkpoints):
+    with pytest.raises(ValueError, match="is for detectors from elsewhere"):
+        load_candidate(checkpoints["maps"], device=CPU, image_size=32)
 
 
 def test_attacks_asked_for_by_name_are_replaced_too(onnx_file, folder, tmp_path, capsys):

@@ -108,6 +108,10 @@ def check_health(
 
     Returns:
         One verdict per check, in the order of `CHECKS`.
+
+    Raises:
+        TypeError: If the detector does not answer with a `Prediction`.
+        ValueError: If its answers have other shapes, or scores are no finite numbers.
     """
     device = device_of(detector)
     images, labels = images.to(device, torch.float32), labels.to(device)
@@ -116,6 +120,8 @@ def check_health(
         witness = Witness(detector)
         with torch.no_grad():
             clean = witness(images).scores.float()
+        if not bool(clean.isfinite().all()):
+            raise ValueError(f"the detector scores {int((~clean.isfinite()).sum())} images with NaN or infinity")
         patient = Patient(witness, images, labels, clean, epsilon, seed)
         for name, check in CHECKS.items():
             if on_check is not None:

@@ -235,8 +235,6 @@ class _Work:
 
     def _check(self, scores: Tensor, chunk: range) -> None:
         """Refuse scores that nothing can be measured on."""
-        if scores.shape != (len(chunk),):
-            raise ValueError(f"a detector must give one score per image, got {tuple(scores.shape)} for {len(chunk)}")
         for index, score in zip(chunk, scores.tolist(), strict=True):
             if not math.isfinite(score) or abs(score) > torch.finfo(torch.float32).max:
                 name = self.dataset.samples[index].name
@@ -328,6 +326,8 @@ class _Work:
         )
 
     def _pixel_metrics(self, maps: Floats) -> dict[str, tuple[float | None, str | None]]:
+        if np.isnan(maps).any():
+            raise ValueError("the detector gave NaN in an anomaly map; correct it, then test again")
         known, masks = [], []
         for index in range(len(self.dataset)):
             item = self.dataset[index]

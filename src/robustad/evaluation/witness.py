@@ -36,7 +36,7 @@ class Witness:
     def __call__(self, images: Tensor, /) -> Prediction:
         """The full prediction."""
         with self._passes(images):
-            scores, maps = self.detector(images) if self.draws == 1 else self._mean(images)
+            scores, maps = checked(self.detector(images), images) if self.draws == 1 else self._mean(images)
         prediction = Prediction(self._given(scores, images), None if maps is None else self._given(maps, images))
         self.seen = prediction.scores.detach()
         return prediction
@@ -76,7 +76,7 @@ class Witness:
         return hasattr(self.detector, "patch_logits") or getattr(self.detector, "has_maps", False)
 
     def _mean(self, images: Tensor) -> Prediction:
-        several = [self.detector(images) for _ in range(self.draws)]
+        several = [checked(self.detector(images), images) for _ in range(self.draws)]
         maps = [prediction.anomaly_maps for prediction in several if prediction.anomaly_maps is not None]
         return Prediction(
             torch.stack([prediction.scores for prediction in several]).mean(0),
@@ -88,6 +88,27 @@ class Witness:
 
     def _given(self, values: Tensor, images: Tensor) -> Tensor:
         return values.to(images.dtype) if self.bfloat16 else values
+
+
+def checked(answer: Any, images: Tensor) -> Prediction:
+    """What a detector answered, if it is a `Prediction` that fits its images.
+
+    Raises:
+        TypeError: If it is something else.
+        ValueError: If it has other shapes.
+    """
+    if not isinstance(answer, tuple) or len(answer) != 2 or not isinstance(answer[0], Tensor):
+        raise TypeError(
+            f"a detector must answer with `Prediction(scores, anomaly_maps)`, got {type(answer).__name__}; a function "
+            "that gives scores becomes a detector by `robustad.adapters.from_callable`"
+        )
+    scores, maps = answer
+    if scores.shape != (len(images),):
+        raise ValueError(f"a detector must give one score per image, got {tuple(scores.shape)} for {len(images)}")
+    if maps is not None and (not isinstance(maps, Tensor) or maps.shape != (len(images), *images.shape[-2:])):
+        found = tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
+        raise ValueError(f"anomaly maps must be {(len(images), *images.shape[-2:])} or None, got {found}")
+    return Prediction(scores, maps)
 
 
 class Judged:

@@ -49,10 +49,16 @@ class Candidate:
         return self.run_folder.name if self.path.is_dir() else self.path.stem
 
 
-def load_candidate(word: str | Path, *, device: torch.device) -> Candidate:
+def load_candidate(word: str | Path, *, device: torch.device, image_size: int | None = None) -> Candidate:
     """Resolve a word; see above.
 
+    Args:
+        word: What was given.
+        device: Where the detector goes.
+        image_size: Side of the images of detectors from elsewhere, for files that leave it open.
+
     Raises:
+        ValueError: If ``image_size`` is given for a checkpoint of ours, which knows its own, or does not fit a file.
         CheckpointError: If it cannot be loaded, or has no scores yet.
         MissingExtra: If what reads such a file is not installed.
     """
@@ -61,11 +67,13 @@ def load_candidate(word: str | Path, *, device: torch.device) -> Candidate:
         from robustad.adapters.anomalib import load_anomalib
 
         model, _, _ = str(word).removeprefix(ANOMALIB).rpartition("=")
-        return _foreign(load_anomalib(path, model=model or None), path, "anomalib", device)
+        return _foreign(load_anomalib(path, model=model or None, image_size=image_size), path, "anomalib", device)
     if path.suffix == ".onnx":
         from robustad.adapters.onnx import from_onnx
 
-        return _foreign(from_onnx(path), path, "onnx", device)
+        return _foreign(from_onnx(path, image_size=image_size), path, "onnx", device)
+    if image_size is not None:
+        raise ValueError(f"`image_size` is for detectors from elsewhere; {path} knows its own")
     return _ours(load_checkpoint(path, device=device))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -151,7 +151,7 @@ def _new(corrupted: list[Row]) -> Iterable[Row]:
 
 
 def _load(checkpoint: str | Path, config: TestConfig) -> Candidate:
-    return load_candidate(checkpoint, device=pick_device(config.device))
+    return load_candidate(checkpoint, device=pick_device(config.device), image_size=config.image_size)
 
 
 def _data_of(loaded: Candidate) -> DataConfig:
@@ -174,7 +174,7 @@ def _samples(loaded: Candidate, data: DataConfig, config: TestConfig) -> tuple[l
 def _other(config: TestConfig, loaded: Candidate) -> Candidate | None:
     if config.transfer is None:
         return None
-    other = _load(config.transfer, config)
+    other = _load(config.transfer, replace(config, image_size=None))
     if other.digest == loaded.digest:
         raise ValueError(f"`transfer` {config.transfer} is the detector under test itself; give another seed's")
     if other.detector.image_size != loaded.detector.image_size:

@@ -49,6 +49,7 @@ class TestConfig:
         batch_size: Images per pass.
         transfer: Checkpoint of another detector; its adversarial images are tried on this one, too.
         health: Examine whether the attacked figures can be believed.
+        image_size: Side of the images of detectors from elsewhere, for files that leave it open.
         device: ``auto`` or a torch device.
     """
 
@@ -80,6 +81,7 @@ class TestConfig:
     batch_size: int = 32
     transfer: Path | None = None
     health: bool = True
+    image_size: int | None = None
     device: str = "auto"
 
     def __post_init__(self) -> None:

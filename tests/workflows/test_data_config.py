@@ -5,7 +5,7 @@ import struct
 import pytest
 
 from robustad.data import Sample, load_multiclass
-from robustad.workflows._data import DataConfig, load_split, thinned
+from robustad.workflows._data import DataConfig, fingerprint, load_split, thinned
 
 
 def write_mnist(root):
@@ -65,3 +65,24 @@ def test_thinned_keeps_proportions_and_a_quarter_of_each_class(tmp_path, normals
     samples = [Sample(tmp_path, label, None, None, "", "") for label in [False] * normals + [True] * anomalies]
     kept = thinned(samples, limit)
     assert (sum(not s.label for s in kept), sum(s.label for s in kept)) == wanted and len(kept) <= limit
+
+
+def test_what_is_known_of_test_images_depends_on_their_truth_and_their_contents(tmp_path):
+    for name in ("a.bin", "b.bin", "mask.bin"):
+        (tmp_path / name).write_bytes(name.encode()[:1] * 8)
+    samples = [
+        Sample(tmp_path / "a.bin", label=False, mask_path=None, foreground_path=None, group="a", name="a"),
+        Sample(
+            tmp_path / "b.bin", label=True, mask_path=tmp_path / "mask.bin", foreground_path=None, group="b", name="b"
+        ),
+    ]
+    plain, known = fingerprint(samples), fingerprint(samples, truth=True)
+    assert known == fingerprint(samples, truth=True) != plain
+    turned = [samples[0]._replace(label=True), samples[1]]
+    assert fingerprint(turned) == plain and fingerprint(turned, truth=True) != known
+    for name in ("a.bin", "mask.bin"):
+        before = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(b"12345678")  # as long as before
+        assert fingerprint(samples) == plain and fingerprint(samples, truth=True) != known
+        (tmp_path / name).write_bytes(before)
+    assert fingerprint(samples, truth=True) == known

@@ -116,12 +116,23 @@ def _fetch(config: DataConfig) -> None:
             download_dataset(name, config.root if name == config.data else None)
 
 
-def fingerprint(samples: Sequence[Sample]) -> str:
-    """Short digest of which files a list of samples names, in order, and of their sizes."""
-    digest = hashlib.sha256()
+def fingerprint(samples: Sequence[Sample], *, truth: bool = False) -> str:
+    """Short digest of which files a list of samples names, in order, and of their sizes.
+
+    Args:
+        samples: In their order.
+        truth: Whether labels, masks and the contents of all files count as well: for what is known of test images.
+    """
+    digest, contents = hashlib.sha256(), dict[Path, bytes]()
     for sample in samples:
         size = sample.path.stat().st_size if sample.path.is_file() else -1
         digest.update(f"{sample.name}\0{size}\0{sample.crop}\n".encode())
+        if truth:
+            digest.update(f"{sample.label}\0{sample.boxes}\0".encode())
+            for path in (sample.path, sample.mask_path):
+                if path is not None and path not in contents:  # several samples may be cut out of one file
+                    contents[path] = hashlib.sha256(path.read_bytes()).digest() if path.is_file() else b"-"
+                digest.update(b"-" if path is None else contents[path])
     return digest.hexdigest()[:16]
 
 

@@ -92,7 +92,9 @@ def test(
     data = _data_of(loaded) if data is None else data
     train, samples = _samples(loaded, data, config)
     dataset = _images(loaded, samples, folder)
-    store = Store(folder / _CACHE, context=f"{loaded.digest} {fingerprint(samples)} {other and other.digest}")
+    store = Store(
+        folder / _CACHE, context=f"{loaded.digest} {fingerprint(samples, truth=True)} {other and other.digest}"
+    )
     bench = Bench(candidate=loaded, dataset=dataset, config=config, subject=_subject(loaded, data, config), store=store)
     verdicts = bench.verdicts()
     evaluation = bench.evaluation(verdicts, other)

@@ -181,6 +181,14 @@ def test_reading_of_the_headline(clean, attacked, baseline, expected):
     assert ("Trivial baseline" in words) == (baseline is not None)
 
 
+@pytest.mark.parametrize(("interval", "expected"), [((0.75, 0.85), "✓ Good."), ((0.69, 0.9), "! Note.")])
+def test_a_lead_that_chance_may_explain_is_not_praised(interval, expected):
+    headline = Headline(clean=0.9, attacked=0.8, baseline=0.7, attacked_interval=interval)
+    words = Page(render(Report(title="t", headline=headline))).words
+    assert expected in words
+    assert any("reaches down to 0.690" in word for word in words) == (expected == "! Note.")
+
+
 def test_failed_health_is_said_at_the_top():
     checks = (HealthCheck(name="Gradient", passed=False), HealthCheck(name="Monotone", passed=True))
     words = Page(render(Report(title="t", health=checks))).words

@@ -138,4 +138,10 @@ def _compare(headline: Headline) -> list[tuple[str, str]]:
         return [
             ("warning", f"In the worst case the detector falls to or below what {name} alone reaches without attack.")
         ]
+    lowest = attacked if headline.attacked_interval is None else headline.attacked_interval[0]
+    if lowest <= baseline:
+        text = f"In the worst case the detector stays above what {name} alone reaches without attack, but among so few"
+        return [
+            ("warning", f"{text} images chance may do that: the interval of the figure reaches down to {lowest:.3f}.")
+        ]
     return [("good", f"Even in the worst case the detector stays above what {name} alone reaches without attack.")]

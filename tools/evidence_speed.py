@@ -34,6 +34,8 @@ from robustad.workflows.pretrain import PretrainConfig, pretrain, resume_pretrai
 EPSILON, IMAGES = 2 / 255, 300
 QUICK = Suite(attacks=("adaptive-pgd",), strong_steps=20, restarts=1)
 WORST = Suite(attacks=("ensemble",), steps=10, strong_steps=20, restarts=1, stop_early=True)
+MILD = Suite(attacks=("pgd",), steps=10, stop_early=True)
+"""For detectors of which a pass takes half a second: what the worst case leaves is less, so that it favours them."""
 ALL_DATA = {**DATA, "deeppcb": DataConfig(data="deeppcb")}
 PRETRAIN_HOURS = 4.0
 
@@ -202,11 +204,12 @@ def _steps_within(config: FitConfig, key: str, seconds: float) -> int:
 def time_to_robustness(
     minutes: float = 60, images: int = 100, literal_changes: Mapping[str, Any] | None = None, suite: Suite = WORST
 ) -> None:
-    """Worst case of the ensemble at 2/255 against training time, of the published recipe and ours.
+    """Worst case of the ensemble at 2/255 against training time, of ours and of the published recipe.
 
     The published recipe is run as ``--recipe published``, which merges passes, and hence is faster than the released
-    code: a baseline that is too good. The weights of a training on its way have learning rates that have not yet
-    fallen: ours is therefore also given a tenth of the time in all.
+    code, and is attacked by PGD-10 alone: a baseline that is too good, twice. It is looked at from an eighth of its
+    time on, before which it has hardly made a step. The weights of a training on its way have learning rates that have
+    not yet fallen: ours is therefore also given a tenth of the time in all.
     """
     started, courses = now(), dict[str, Callable[[], list[Kept]]]()
     for title, course in COURSES.items():
@@ -218,9 +221,13 @@ def time_to_robustness(
     jobs, times = dict[str, Callable[[], Measured]](), dict[str, tuple[str, str, float]]()
     for title in COURSES:
         for key, data in DATA.items():
+            literal = title == LITERAL
             for moment in kept[f"{title}, {key}"]:
+                if literal and moment.minutes < minutes / 8:
+                    continue
                 recipe = f"{title}, after {moment.minutes:.2f} min"
-                options = {"seed": 0, "part": "dev", "epsilons": (EPSILON,), "suite": suite, "health": False}
+                options = {"seed": 0, "part": "dev", "epsilons": (EPSILON,), "suite": MILD if literal else suite}
+                options |= {"health": False}
                 job = f"{key}, {recipe}"
                 jobs[job] = partial(measured, moment.checkpoint, data, recipe=recipe, images=images, **options)
                 times[job] = (data.label, title, moment.minutes)
@@ -255,8 +262,8 @@ def _facts(label: str, found: Mapping[str, Measured], times: Mapping[str, tuple[
 
 
 def _worst(rows: Sequence[Row]) -> float:
-    own = [row for row in rows if row.detector != BASELINE and row.attack == "ensemble"]
-    return own[0].number or 0.0
+    own = [row for row in rows if row.detector != BASELINE and row.attack in ("ensemble", *(MILD.attacks or ()))]
+    return min(row.number or 0.0 for row in own)
 
 
 def _comparison(label: str, fact: Mapping[str, Any]) -> list[BenchmarkRow]:

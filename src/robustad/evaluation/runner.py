@@ -258,7 +258,9 @@ class _Work:
     def attack(self, chunk: range, epsilon: float, shown: Progress) -> Arrays:
         """Scores, maps and pictures of one chunk under every attack at one radius; radius 0 = clean."""
         kept = [index for index in chunk if index in self.kept]
-        suite = (self.suite.targets, self.suite.stop_early, self.bfloat16, self.suite.where, self.suite.draws)
+        suite = [self.suite.targets, self.suite.stop_early, self.bfloat16]
+        if self.suite.where != "everywhere" or self.suite.draws != 1:  # what was measured before there were these stays
+            suite += [self.suite.where, self.suite.draws]
         key = ("attack", chunk, epsilon, self.plans, *suite, self.seed, kept)
         arrays = self.store.get(*key)
         if arrays is None:

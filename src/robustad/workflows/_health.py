@@ -12,7 +12,7 @@ from torch import nn
 from robustad._progress import Progress
 from robustad.data import ImageDataset, Sample
 from robustad.evaluation import Store, Verdict, check_health
-from robustad.evaluation.health import CHECKS
+from robustad.evaluation.health import CHECKS, EDITION
 from robustad.workflows._data import thinned
 
 NUM_IMAGES = 32
@@ -30,7 +30,7 @@ def examine(
         seed: Of random directions and of the black box.
         store: Where finished verdicts are kept.
     """
-    stored = store.get("health by class", epsilon, seed) if store else None
+    stored = store.get("health", EDITION, epsilon, seed) if store else None
     if stored is not None:
         return [Verdict(**verdict) for verdict in json.loads(str(stored["verdicts"]))]
     chosen = _mixed(dataset.samples)
@@ -41,7 +41,7 @@ def examine(
         verdicts = check_health(detector, images, labels, epsilon=epsilon, seed=seed, on_check=note)
     if store:
         text = json.dumps([verdict._asdict() for verdict in verdicts])
-        store.put({"verdicts": np.array(text)}, "health by class", epsilon, seed)
+        store.put({"verdicts": np.array(text)}, "health", EDITION, epsilon, seed)
     return verdicts
 
 

@@ -24,7 +24,8 @@ from robustad.attacks import PGD, ImageObjective, Square, value_and_grad
 from robustad.detectors import Brightness, BrightnessConfig, PatchGuard, PatchGuardConfig
 from robustad.errors import CheckpointError
 from robustad.evaluation import Results, check_health, select
-from robustad.evaluation.health import Patient, check_finite_differences, check_gradient
+from robustad.evaluation.health import check_finite_differences, check_gradient
+from robustad.evaluation.patient import Patient
 from robustad.evaluation.witness import Witness
 from robustad.workflows._data import DataConfig
 from robustad.workflows.test import test
@@ -113,6 +114,8 @@ def test_maps_are_blurred_along_one_axis_after_the_other(trained, shown, name):
     after = module.model(module.pre_processor(shown[0])).anomaly_map
     torch.testing.assert_close(after, before, rtol=1e-5, atol=1e-6 * float(before.abs().max()))
     assert not torch.equal(after, before), "nothing was replaced"
+    again = pickle.loads(pickle.dumps(module.model))  # noqa: S301  # made in this line
+    torch.testing.assert_close(again(module.pre_processor(shown[0])).anomaly_map, after)
 
 
 def test_a_blur_that_is_no_product_stays_as_it_is(trained):

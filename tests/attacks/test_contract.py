@@ -318,10 +318,34 @@ def test_a_value_that_is_no_number_is_an_error(name, norm):
     def fragile(seen, index):
         return torch.where((seen - x[index]).abs().amax(dim=(1, 2, 3)) > 0, torch.nan, plain(seen, index))
 
-    with pytest.raises(ValueError, match="NaN as a score of an attacked image \\(5 of 5\\)"):
+    with pytest.raises(ValueError, match="NaN for an attacked image \\(5 of 5\\)"):
         make(name, norm)(fragile, x, epsilon=RADIUS[norm])
 
 
 def test_attacks_obey_no_call_of_their_own():
     """The guarantees live in one place."""
     assert all("__call__" not in vars(attack) for attack in ATTACKS.values())
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("name", ["pgd", "apgd", "momentum-pgd", "fgsm"])
+def test_one_infinite_slope_does_not_take_the_whole_step(name, norm):
+    """The root of a pixel at 0 is infinitely steep, downwards here: where its step is cut off, others must go on."""
+    x, plain = images(), objective()
+    x[:, 0, 0, 0] = 0
+
+    def steep(seen, index):
+        return plain(seen, index) - 1e-6 * seen[:, 0, 0, 0].sqrt()
+
+    gained = values(plain, make(name, norm)(steep, x, epsilon=RADIUS[norm])) - values(plain, x)
+    usual = values(plain, make(name, norm)(plain, x, epsilon=RADIUS[norm])) - values(plain, x)
+    assert (gained > 0.5 * usual).all()
+
+
+@pytest.mark.parametrize("scale", [1e-25, 1e25])
+@pytest.mark.parametrize("name", ["pgd", "apgd", "momentum-pgd", "fgsm"])
+def test_the_scale_of_a_score_does_not_matter_in_l2(name, scale):
+    x, plain = images(), objective()
+    gained = values(plain, make(name, "l2")(lambda seen, index: scale * plain(seen, index), x, epsilon=0.7))
+    usual = values(plain, make(name, "l2")(plain, x, epsilon=0.7))
+    torch.testing.assert_close(gained, usual, rtol=0.05, atol=0.01)

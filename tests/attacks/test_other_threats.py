@@ -14,6 +14,7 @@ from robustad.attacks import (
     ImageObjective,
     RegionObjective,
     ScoreObjective,
+    Square,
     universal_perturbation,
 )
 
@@ -145,3 +146,20 @@ def test_an_expectation_over_changes_of_the_input():
     clean = images()
     torch.testing.assert_close(expected(clean, torch.arange(5)), clean.flatten(1).mean(1) + 1)
     assert seen == [([0, 1, 2, 3, 4], draw) for draw in range(3)]
+
+
+@pytest.mark.parametrize("search", [None, Square(queries=5)])
+def test_a_universal_perturbation_of_undefined_scores_is_an_error(search):
+    x = images()
+
+    def fragile(seen, index):
+        known = (seen - x[index]).abs().amax(dim=(1, 2, 3)) < 1e-6
+        return torch.where(known, 1.0, torch.nan) * seen.mean(dim=(1, 2, 3))
+
+    with pytest.raises(ValueError, match="NaN for an attacked image"):
+        universal_perturbation(fragile, x, epsilon=0.03, search=search)
+
+
+def test_a_search_for_a_universal_perturbation_has_its_norm():
+    with pytest.raises(ValueError, match=r"search\.norm"):
+        universal_perturbation(lambda x, _: x.mean(dim=(1, 2, 3)), images(), epsilon=0.5, norm="l2", search=Square())

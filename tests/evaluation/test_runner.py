@@ -343,7 +343,7 @@ def test_a_score_that_turns_nan_under_attack_is_one_clear_line(marked):
 
     for attacks in (("pgd", "ensemble"), ("ensemble",), ("adaptive-pgd",), ("apgd",), ("momentum-pgd",), ("square",)):
         suite = Suite(attacks=attacks, steps=3, strong_steps=3, queries=10)
-        with pytest.raises(ValueError, match="NaN as a score of an attacked image"):
+        with pytest.raises(ValueError, match="NaN for an attacked image"):
             evaluate(ScoreOnly(fragile), marked, suite, epsilons=(1.5 / 255,), show_progress=False)
 
 
@@ -431,3 +431,31 @@ def test_two_images_are_not_taken_for_scores_and_maps(marked):
     """A tensor of two rows could be unpacked."""
     with pytest.raises(TypeError, match="got Tensor"):
         run(ImageDataset(marked.samples[:2], 16), Answers(means), Suite(attacks=("square",), queries=1))
+
+
+def test_pieces_of_another_kind_of_attack_are_not_taken(marked, tmp_path):
+    """Whatever changes an attack has a place of its own in the store."""
+    store, found = Store(tmp_path / "pieces", context="same"), []
+    for change in ({}, {"where": "background"}, {"draws": 2}, {"targets": "normal"}, {"stop_early": True}):
+        suite = dataclasses.replace(Suite(attacks=("pgd",), steps=2), **change)
+        before = len(list((tmp_path / "pieces").glob("*")))
+        found.append(run(marked, suite=suite, store=store).cell("pgd", EPSILON).scores)
+        assert len(list((tmp_path / "pieces").glob("*"))) > before, change
+    assert not np.array_equal(found[0], found[1])
+    again = run(marked, suite=Suite(attacks=("pgd",), steps=2), store=store)
+    np.testing.assert_array_equal(again.cell("pgd", EPSILON).scores, found[0])
+
+
+def test_the_baseline_may_change_no_more_than_the_attack(marked, monkeypatch):
+    def half(images, where):
+        mask = torch.zeros(len(images), *images.shape[-2:], dtype=torch.bool)
+        mask[:, :8] = True
+        return mask if where == "background" else None
+
+    monkeypatch.setattr("robustad.evaluation.runner.allowed_pixels", half)
+    room = {}
+    for where in ("everywhere", "background"):
+        evaluation = run(marked, suite=Suite(attacks=("pgd",), steps=1, where=where))
+        low, high = evaluation.brightness_bounds[EPSILON]
+        room[where] = float((high - low).mean())
+    assert room["background"] == pytest.approx(room["everywhere"] / 2, rel=0.05)

@@ -6,6 +6,7 @@ from evaluation_doubles import PATCH, TinyDetector, made_batch
 from torch import nn
 
 from robustad.evaluation import SUITE, Batch, Scene, Suite
+from robustad.evaluation.where import allowed_pixels
 from robustad.evaluation.witness import Witness, away
 from robustad.ops.patches import patch_labels
 from robustad.types import Prediction
@@ -101,6 +102,9 @@ def test_hide_moves_the_map_over_defects_and_nothing_else_does():
     batch = Batch(where, images)
     found = batch.attacked(plan_of("hide", "linf", detector), 8 / 255)
     assert torch.equal(found.images[~where.labels], images[~where.labels]), "there is nothing to hide"
+    marked = where._replace(masks=torch.ones_like(where.masks))  # of normal images, too
+    everywhere = Batch(marked, images).attacked(plan_of("hide", "linf", detector), 8 / 255)
+    assert torch.equal(everywhere.images[~where.labels], images[~where.labels])
 
     def over(maps):
         return torch.stack([maps[i][where.masks[i]].mean() for i in range(COUNT) if where.labels[i]])
@@ -118,6 +122,26 @@ def test_invent_raises_the_map_in_the_middle_of_every_image():
     assert allowed.flatten(1).any(1).all()
     for before, after, place in zip(batch.clean.maps, found.maps, allowed, strict=True):
         assert after[place].mean() > before[place].mean()
+
+
+def test_invent_reaches_images_whose_defect_is_nowhere_marked():
+    detector = TinyDetector()
+    images, where = scene(detector)
+    unknown = where._replace(masks=where.masks | where.labels[:, None, None])
+    found = Batch(unknown, images).attacked(plan_of("invent", "linf", detector), 8 / 255)
+    assert (found.images != images).flatten(1).any(dim=1).all()
+
+
+@pytest.mark.parametrize("where", ["background", "foreground"])
+def test_the_object_is_told_from_the_ground(where):
+    images = torch.full((2, 3, 64, 64), 0.2)
+    images[0, :, 20:44, 20:44] = 0.9
+    allowed = allowed_pixels(images, where)
+    inside, outside = allowed[0, 24:40, 24:40], allowed[0, :12]
+    assert inside.all() == (where == "foreground") and outside.all() == (where == "background")
+    assert inside.any() != outside.any()
+    assert allowed[1].all() == (where == "foreground"), "there is no object: all is foreground"
+    assert allowed_pixels(images, "everywhere") is None
 
 
 class Noisy(nn.Module):

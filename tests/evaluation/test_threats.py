@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from evaluation_doubles import TinyDetector, made_dataset
+from evaluation_doubles import ScoreOnly, TinyDetector, made_dataset
 
 from robustad.data import ImageDataset
 from robustad.evaluation import STICKER, UNIVERSAL, Store, Subject, ThreatConfig, evaluate_threats, threat_rows
@@ -100,7 +100,7 @@ def test_one_class_and_few_images_are_no_accident(marked):
         ({"universal": (8,)}, "pass 8/255"),
         ({"universal": (0,)}, "above 0"),
         ({"universal": (-1.0,), "norm": "l2"}, "negative"),
-        ({"stickers": (0.2,), "sticker_draws": 0}, "`draws`"),
+        ({"stickers": (0.2,), "sticker_draws": 0}, "`sticker_draws`"),
     ],
 )
 def test_bad_input(options, text):
@@ -152,3 +152,31 @@ def test_a_sticker_that_has_to_work_when_turned_is_weaker_as_it_is(marked, clean
     (plain,) = evaluate_threats(TinyDetector().eval(), marked, config, show_progress=False)
     (turned,) = evaluate_threats(TinyDetector().eval(), marked, replace(config, sticker_draws=6), show_progress=False)
     assert wrong(plain.scores - clean, marked).mean() > wrong(turned.scores - clean, marked).mean()
+
+
+def test_what_was_searched_in_another_way_is_searched_again(marked, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "QUERIES", 3)
+    monkeypatch.setattr(module, "UNIVERSAL_QUERIES", 3)
+    store = Store(tmp_path / "pieces", context="same")
+    few = ImageDataset(marked.samples[:4], 16)
+    base = ThreatConfig(stickers=(0.3,), universal=(0.1,), steps=2)
+    for change in ({}, {"sticker_draws": 2}, {"norm": "l2"}, {"without_gradient": True}, {"draws": 2}, {"steps": 3}):
+        before = len(list((tmp_path / "pieces").glob("*")))
+        evaluate_threats(TinyDetector().eval(), few, replace(base, **change), store=store, show_progress=False)
+        assert len(list((tmp_path / "pieces").glob("*"))) > before, change
+
+
+def test_every_step_follows_as_many_calls_as_are_asked_for(marked):
+    calls = []
+
+    def score(x):
+        calls.append(len(x))
+        return x.mean(dim=(1, 2, 3))
+
+    few, counted = ImageDataset(marked.samples[:4], 16), []
+    for draws in (1, 5):
+        calls.clear()
+        config = ThreatConfig(stickers=(0.3,), steps=3, draws=draws)
+        evaluate_threats(ScoreOnly(score), few, config, show_progress=False)
+        counted.append(len(calls))
+    assert counted[1] > 4 * counted[0]

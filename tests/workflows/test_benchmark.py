@@ -13,6 +13,7 @@ from PIL import Image
 from robustad.errors import CheckpointError
 from robustad.evaluation import Results
 from robustad.workflows import benchmark as module
+from robustad.workflows._data import images_of
 from robustad.workflows.benchmark import Matrix, benchmark, cells
 
 SMALL = {
@@ -132,8 +133,24 @@ def test_a_cell_of_other_weights_or_other_data_is_done_again(made):
         try:
             path.write_text(json.dumps({**json.loads(kept), "weights_sha256": "0" * 64}), encoding="utf-8")
             assert module.finished(place, matrix.test) is None
+            path.unlink()
+            assert module.finished(place, matrix.test) is None, "and no crash"
         finally:
             path.write_text(kept, encoding="utf-8")
+        assert module.finished(place, matrix.test) is not None
+
+
+def test_a_cell_whose_images_changed_is_done_again(made):
+    matrix, out, _, _ = made
+    place = next(iter(module.cells(matrix, out)))
+    image = images_of(place.data, part="all", seed=place.seed)[1][0].path
+    kept = image.read_bytes()
+    try:
+        Image.new("RGB", (16, 16), (9, 9, 9)).save(image)
+        assert module.finished(place, matrix.test) is None
+    finally:
+        image.write_bytes(kept)
+    assert module.finished(place, matrix.test) is not None
 
 
 def test_an_interrupted_cell_goes_on(folder, tmp_path, monkeypatch):

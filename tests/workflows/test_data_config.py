@@ -78,6 +78,8 @@ def test_what_is_known_of_test_images_depends_on_their_truth_and_their_contents(
     ]
     plain, known = fingerprint(samples), fingerprint(samples, truth=True)
     assert known == fingerprint(samples, truth=True) != plain
+    boxed = [samples[0]._replace(boxes=((0, 0, 1, 1),)), samples[1]]
+    assert fingerprint(boxed) == plain and fingerprint(boxed, truth=True) != known
     turned = [samples[0]._replace(label=True), samples[1]]
     assert fingerprint(turned) == plain and fingerprint(turned, truth=True) != known
     for name in ("a.bin", "mask.bin"):

@@ -1,15 +1,18 @@
+import contextlib
 import dataclasses
 import json
 import shlex
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from robustad.detectors import load_checkpoint, save_checkpoint
 from robustad.errors import CheckpointError, LayoutError
-from robustad.evaluation import Results, ThreatConfig, Verdict, select
+from robustad.evaluation import Results, Store, ThreatConfig, Verdict, select
 from robustad.reporting import Report
+from robustad.workflows._candidate import load_candidate
 from robustad.workflows._data import DataConfig
 from robustad.workflows.test import console_table, test
 from robustad.workflows.test_config import TestConfig
@@ -348,3 +351,33 @@ def test_a_failed_check_reaches_stickers_and_universal_perturbations(checkpoints
     config = TestConfig(attacks=("pgd",), epsilons=(0.4,), norm="l2", steps=1, queries=5, **threats)
     test(checkpoints["maps"], data, config, tmp_path)
     assert asked == [ThreatConfig(**threats, norm="l2", without_gradient=True)]
+
+
+def test_pieces_of_another_image_size_are_not_taken(checkpoints, data, tmp_path, monkeypatch):
+    contexts = []
+    real = Store.__init__
+
+    def spy(self, folder, *, context):
+        contexts.append(context)
+        real(self, folder, context=context)
+
+    monkeypatch.setattr("robustad.workflows.test.Store.__init__", spy)
+    test(checkpoints["maps"], data, QUICK, tmp_path / "one")
+    loaded = load_candidate(checkpoints["maps"], device=torch.device("cpu"))
+    twice = 2 * loaded.detector.image_size
+    monkeypatch.setattr(type(loaded.detector), "image_size", property(lambda _: twice))
+    with contextlib.suppress(ValueError, RuntimeError):
+        test(checkpoints["maps"], data, QUICK, tmp_path / "two")
+    assert len(contexts) == 2 and contexts[0] != contexts[1]
+
+
+@pytest.mark.parametrize(("draws", "calls"), [(None, 8), (1, 1), (3, 3)])
+def test_who_asks_for_draws_gets_them(checkpoints, data, tmp_path, monkeypatch, draws, calls):
+    noisy, asked = Verdict("Repeatable score", False, "two calls differ by up to 0.2", 0.2), []
+    monkeypatch.setattr("robustad.workflows._bench.examine", lambda *args, **options: [noisy])
+    spy = lambda detector, images, config, **options: asked.append(config.draws) or []  # noqa: E731
+    monkeypatch.setattr("robustad.workflows._bench.evaluate_threats", spy)
+    config = TestConfig(attacks=("pgd",), epsilons=(0.02,), steps=1, queries=5, stickers=(0.2,), draws=draws)
+    result = test(checkpoints["maps"], data, config, tmp_path)
+    assert asked == [calls]
+    assert (f"the mean of {calls} calls" in result.report.read_text()) == (calls > 1)

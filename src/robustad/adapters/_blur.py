@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from types import MethodType
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ def separate_blurs(model: nn.Module) -> int:
     """
     found = [part for part in model.modules() if type(part).__name__ == "GaussianBlur2d" and _is_product(part)]
     for part in found:
-        part.forward = MethodType(_blurred, part)
+        part.forward = partial(_blurred, part)
     return len(found)
 
 

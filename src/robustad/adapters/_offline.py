@@ -6,35 +6,31 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
+from unittest.mock import patch
 
 _LOCK = threading.RLock()
 
 
 @contextmanager
 def no_network() -> Iterator[list[str]]:
-    """Refuse this thread's connections; the hosts that it asked for are listed."""
+    """Refuse all connections of this process, whatever thread asks; the hosts that were asked for are listed."""
     wanted: list[str] = []
-    with _LOCK:
-        look_up, connect, owner = socket.getaddrinfo, socket.socket.connect, threading.get_ident()
 
-        def refuse(host: Any) -> None:
-            if threading.get_ident() == owner:
-                wanted.append(host.decode() if isinstance(host, bytes) else str(host))
-                raise OSError(f"no connection to {wanted[-1]}: nothing is fetched here")
+    def refuse(host: Any) -> NoReturn:
+        wanted.append(host.decode() if isinstance(host, bytes) else str(host))
+        raise OSError(f"no connection to {wanted[-1]}: nothing is fetched here")
 
-        def refuse_name(host: Any, *args: Any, **options: Any) -> Any:
-            refuse(host)
-            return look_up(host, *args, **options)
+    def refuse_name(host: Any, *_args: Any, **_options: Any) -> NoReturn:
+        refuse(host)
 
-        def refuse_address(self: socket.socket, address: Any) -> None:
-            refuse(address[0] if isinstance(address, tuple) else address)
-            connect(self, address)
+    def refuse_address(_self: socket.socket, address: Any) -> NoReturn:
+        refuse(address[0] if isinstance(address, tuple) else address)
 
-        socket.getaddrinfo = refuse_name
-        socket.socket.connect = refuse_address  # type: ignore[method-assign, assignment]
-        try:
-            yield wanted
-        finally:
-            socket.getaddrinfo = look_up
-            socket.socket.connect = connect  # type: ignore[method-assign]
+    with (
+        _LOCK,
+        patch.object(socket, "getaddrinfo", refuse_name),
+        patch.object(socket.socket, "connect", refuse_address),
+        patch.object(socket.socket, "connect_ex", refuse_address),
+    ):
+        yield wanted

@@ -15,7 +15,6 @@ from robustad._checks import check_at_least, check_choice, check_epsilon, check_
 from robustad._random import torch_generator
 from robustad.attacks.projections import NORMS, Ball
 
-_STEEP = 1e12  # for an infinite slope: its square still is a number
 Objective = Callable[[Tensor, Tensor], Tensor]
 """``objective(images, index) -> (n,)``: one value per image, to be maximised; ``index`` says which of the batch."""
 
@@ -64,8 +63,8 @@ class Best:
         count = int(self.undefined.sum())
         if count:
             raise ValueError(
-                f"the detector gave NaN as a score of an attacked image ({count} of {len(self.values)}); correct it, "
-                "then test again"
+                f"the detector gave NaN for an attacked image ({count} of {len(self.values)}); correct it, then test "
+                "again"
             )
 
     def unfinished(self, index: Tensor) -> Tensor:
@@ -243,8 +242,12 @@ def value_and_grad(objective: Objective, images: Tensor, index: Tensor | None = 
 
 
 def usable(gradient: Tensor) -> Tensor:
-    """A gradient without NaN, which stands for no slope: one such pixel would stop its image where norms are taken."""
-    return gradient.nan_to_num(nan=0.0, posinf=_STEEP, neginf=-_STEEP)
+    """A gradient whose pixels are all numbers: one that is not would decide, or stop, the step of its whole image.
+
+    NaN stands for no slope, and an infinite slope for the steepest of the others.
+    """
+    steepest = gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0).abs().amax(dim=(1, 2, 3), keepdim=True)
+    return gradient.nan_to_num(nan=0.0, posinf=torch.inf, neginf=-torch.inf).clamp(-steepest, steepest)
 
 
 def image_generators(noise: Tensor) -> list[torch.Generator]:

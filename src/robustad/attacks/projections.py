@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 NORMS = ("linf", "l2")
@@ -13,6 +14,13 @@ def per_image_norm(x: Tensor) -> Tensor:
     """L2 norm of each image, ``(N, 1, 1, 1)``, never zero."""
     norms: Tensor = x.flatten(1).norm(dim=1).clamp_min(1e-12)
     return norms[:, None, None, None]
+
+
+def per_image_unit(x: Tensor) -> Tensor:
+    """Each image at L2 length 1, whatever its scale: squares of very large or small values are no numbers any more."""
+    largest = x.flatten(1).abs().amax(dim=1).clamp_min(torch.finfo(x.dtype).tiny)[:, None, None, None]
+    scaled = x / largest
+    return scaled / per_image_norm(scaled)
 
 
 @dataclass(frozen=True)
@@ -56,7 +64,7 @@ class Ball:
     def direction(self, gradient: Tensor) -> Tensor:
         """Steepest ascent of length 1 in the norm."""
         gradient = self._allowed(gradient)
-        return gradient.sign() if self.norm == "linf" else gradient / per_image_norm(gradient)
+        return gradient.sign() if self.norm == "linf" else per_image_unit(gradient)
 
     def shifted(self, sign: int) -> Tensor:
         """The image of the ball with the highest (``sign`` 1) or lowest (-1) mean: every pixel moves alike.

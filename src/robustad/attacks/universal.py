@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
-from robustad._checks import check_at_least, check_epsilon, check_images
+from robustad._checks import check_at_least, check_choice, check_epsilon, check_images
 from robustad.attacks.base import Attack, Objective, usable, value_and_grad
 from robustad.attacks.projections import Ball
 
@@ -37,7 +39,7 @@ def universal_perturbation(
         generator: Order of the images; the same state gives the same result.
 
     Raises:
-        ValueError: If there is no image, or a number makes no sense.
+        ValueError: If there is no image, a number makes no sense, ``search`` has another norm, or a value is NaN.
 
     Source: the question is Moosavi-Dezfooli et al.'s, CVPR 2017; the ascent in batches is Shafahi et al.'s, AAAI 2020.
     """
@@ -48,6 +50,7 @@ def universal_perturbation(
     if len(images) == 0:
         raise ValueError("`images` holds none: a universal perturbation is found on images")
     if search is not None:
+        check_choice("search.norm", search.norm, (norm,))
         return _searched(search, objective, images.detach(), epsilon, batch_size, generator)
     clean, delta = images.detach(), torch.zeros_like(images[:1])
     ball = Ball(delta, epsilon, norm)
@@ -90,4 +93,7 @@ def _mean(objective: Objective, clean: Tensor, delta: Tensor, batch_size: int) -
     every = torch.arange(len(clean), device=clean.device)
     with torch.no_grad():
         parts = [objective((clean[i] + delta).clamp(0, 1), i) for i in torch.split(every, batch_size)]
-    return float(torch.cat(parts).mean())
+    mean = float(torch.cat(parts).mean())
+    if math.isnan(mean):
+        raise ValueError("the detector gave NaN for an attacked image; correct it, then test again")
+    return mean

@@ -149,7 +149,7 @@ def worst_case(results: Iterable[Attacked], labels: Tensor) -> Attacked:
     candidates = list(results)
     scores = torch.stack([candidate.scores for candidate in candidates])  # (K, N)
     if bool(scores.isnan().any()):
-        raise ValueError("the detector gave NaN as a score of an attacked image; correct it, then test again")
+        raise ValueError("the detector gave NaN for an attacked image; correct it, then test again")
     wrong = scores * away(labels).to(scores)
     worst = wrong.amax(dim=0)
     # the first of those that differ by rounding only: which pictures and maps are kept must not depend on it

@@ -69,7 +69,8 @@ def _invent(scene: Scene) -> Objective:
     first, side = round(size * (1 - PLACE) / 2), max(1, round(size * PLACE))
     middle = torch.zeros_like(scene.masks)
     middle[:, first : first + side, first : first + side] = True
-    return RegionObjective(scene.detector, middle & ~(scene.masks & scene.labels[:, None, None]), "invent")
+    known = scene.labels & ~scene.masks.flatten(1).all(dim=1)  # of an image without a mask nothing is
+    return RegionObjective(scene.detector, middle & ~(scene.masks & known[:, None, None]), "invent")
 
 
 def _transfer(scene: Scene) -> Objective:

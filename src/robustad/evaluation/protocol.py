@@ -53,7 +53,7 @@ class Run:
     @property
     def steps(self) -> int:
         """Gradient steps of one run, or queries where no gradient is used."""
-        return int(getattr(self.attack, "steps", self.attack.passes))
+        return int(getattr(self.attack, "steps", 0) if self.attack.uses_gradient else self.attack.passes)
 
     @property
     def cost(self) -> int:
@@ -191,8 +191,9 @@ def _steepest(suite: Suite, attack: type[PGD | MomentumPGD | APGD]) -> tuple[Run
 
 
 def _estimated(suite: Suite, directions: str) -> tuple[Run, ...]:
-    samples = max(1, (suite.queries // _ESTIMATES - 1) // 2)
-    attack = EstimatedPGD(steps=_ESTIMATES, samples=samples, directions=directions, norm=suite.norm)
+    steps = min(_ESTIMATES, max(1, suite.queries // 3))
+    samples = max(1, (suite.queries // steps - 1) // 2)
+    attack = EstimatedPGD(steps=steps, samples=samples, directions=directions, norm=suite.norm)
     return (Run(goal="score", attack=attack),)
 
 

@@ -300,6 +300,8 @@ class _Work:
         pixels = attacked.images[places].mul(255).round().to(torch.uint8)
         arrays[f"{name}/views"] = pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy()  # (n,3,S,S) -> (n,S,S,3)
         if attacked.maps is not None:
+            if bool(attacked.maps.isnan().any()):
+                raise ValueError("the detector gave NaN in an anomaly map; correct it, then test again")
             # Without ground truth only the pictures need maps.
             arrays[f"{name}/maps"] = _numpy(attacked.maps if self.marked else attacked.maps[places])
         return arrays
@@ -328,8 +330,6 @@ class _Work:
         )
 
     def _pixel_metrics(self, maps: Floats) -> dict[str, tuple[float | None, str | None]]:
-        if np.isnan(maps).any():
-            raise ValueError("the detector gave NaN in an anomaly map; correct it, then test again")
         known, masks = [], []
         for index in range(len(self.dataset)):
             item = self.dataset[index]

@@ -28,9 +28,16 @@ def slope_errors(
         generator: Source of the directions.
         step: Length of the step to both sides.
     """
+    slope, claimed = slopes(score, images, gradient, generator, step=step)
+    return (slope - claimed).abs() / torch.maximum(slope.abs(), claimed.abs()).clamp_min(1e-30)
+
+
+def slopes(
+    score: Callable[[Tensor], Tensor], images: Tensor, gradient: Tensor, generator: torch.Generator, *, step: float
+) -> tuple[Tensor, Tensor]:
+    """The slope ``(N,)`` along one random direction at each image, and what the gradient claims; see `slope_errors`."""
     direction = torch.randn(images.shape, generator=generator, dtype=images.dtype).to(images.device)
     direction /= direction.flatten(1).norm(dim=1)[:, None, None, None]
     with torch.no_grad():
         slope = (score(images + step * direction) - score(images - step * direction)) / (2 * step)
-    claimed = (gradient * direction).flatten(1).sum(dim=1)
-    return (slope - claimed).abs() / torch.maximum(slope.abs(), claimed.abs()).clamp_min(1e-30)
+    return slope, (gradient * direction).flatten(1).sum(dim=1)

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from robustad._checks import check_epsilon
+from robustad._checks import check_at_least, check_epsilon
 from robustad._devices import device_of
 from robustad._progress import Progress
 from robustad._random import torch_generator
@@ -45,6 +45,7 @@ class ThreatConfig:
             of them and tried on the other, and the other way round: no image helps to find its own.
         norm: Of ``universal``: ``linf`` or ``l2``.
         steps: Gradient steps for the look of a sticker at each place.
+        draws: Calls of the detector whose mean every step follows; see `robustad.evaluation.Suite`.
         without_gradient: Search without gradients as well, and count what does more harm: where a health check says
             that gradients cannot be believed.
     """
@@ -54,9 +55,11 @@ class ThreatConfig:
     universal: tuple[float, ...] = ()
     norm: str = "linf"
     steps: int = 40
+    draws: int = 1
     without_gradient: bool = False
 
     def __post_init__(self) -> None:
+        check_at_least("sticker_draws", self.sticker_draws, 1)
         for side in self.stickers:
             AdversarialPatch(side=side, draws=self.sticker_draws)  # which refuses what makes no sense
         for epsilon in self.universal:
@@ -125,11 +128,14 @@ class _Work:
         return images.to(device_of(self.detector))
 
     def objective(self, index: Sequence[int]) -> ScoreObjective:
-        return ScoreObjective(Witness(self.detector).scores, self.labels[list(index)].to(device_of(self.detector)))
+        witness = Witness(self.detector, draws=self.config.draws)
+        return ScoreObjective(witness.scores, self.labels[list(index)].to(device_of(self.detector)))
 
     def scores(self, images: Tensor) -> NDArray[np.float32]:
         with torch.no_grad():
             found: NDArray[np.float32] = Witness(self.detector).scores(images).float().cpu().numpy()
+        if np.isnan(found).any():
+            raise ValueError("the detector gave NaN for an attacked image; correct it, then test again")
         return found
 
     def chunks(self, index: Sequence[int]) -> list[Sequence[int]]:
@@ -140,7 +146,7 @@ class _Work:
         looks = [APGD(steps=self.config.steps)] * self.climbs + [Square(queries=QUERIES)] * self.queries
         parts = []
         for chunk in self.chunks(range(len(self.dataset))):
-            key = (STICKER, chunk, side, looks, self.config.sticker_draws, self.seed)
+            key = (STICKER, chunk, side, looks, self.config.sticker_draws, self.config.draws, self.seed)
             arrays = self.store.get(*key)
             if arrays is None:
                 arrays = {"scores": self._stuck(chunk, side, looks)}
@@ -165,7 +171,8 @@ class _Work:
             members = (self.labels == label).nonzero()[:, 0].tolist()
             for half in range(2):
                 tried, fitted = members[half::2], members[1 - half :: 2]
-                key = (UNIVERSAL, label, half, epsilon, self.config.norm, self.climbs, self.queries, self.seed)
+                way = (self.config.norm, self.climbs, self.queries, self.config.draws)
+                key = (UNIVERSAL, label, half, epsilon, *way, self.seed)
                 arrays = self.store.get(*key)
                 if arrays is None:
                     arrays = {"scores": self._transferred(fitted, tried, epsilon)}

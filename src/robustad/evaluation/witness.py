@@ -45,8 +45,7 @@ class Witness:
         """Reported scores ``(N,)``."""
         if not self._short:
             return self(images).scores
-        scores: Tensor = self.detector.image_scores(self.patch_logits(images))
-        return scores
+        return one_each(self.detector.image_scores(self.patch_logits(images)), images)
 
     def patch_logits(self, images: Tensor) -> Tensor:
         """Patch logits ``(N, P)``."""
@@ -90,6 +89,13 @@ class Witness:
         return values.to(images.dtype) if self.bfloat16 else values
 
 
+def one_each(scores: Tensor, images: Tensor) -> Tensor:
+    """Scores ``(N,)``, or a ValueError."""
+    if scores.shape != (len(images),):
+        raise ValueError(f"a detector must give one score per image, got {tuple(scores.shape)} for {len(images)}")
+    return scores
+
+
 def checked(answer: Any, images: Tensor) -> Prediction:
     """What a detector answered, if it is a `Prediction` that fits its images.
 
@@ -102,9 +108,7 @@ def checked(answer: Any, images: Tensor) -> Prediction:
             f"a detector must answer with `Prediction(scores, anomaly_maps)`, got {type(answer).__name__}; a function "
             "that gives scores becomes a detector by `robustad.adapters.from_callable`"
         )
-    scores, maps = answer
-    if scores.shape != (len(images),):
-        raise ValueError(f"a detector must give one score per image, got {tuple(scores.shape)} for {len(images)}")
+    scores, maps = one_each(answer[0], images), answer[1]
     if maps is not None and (not isinstance(maps, Tensor) or maps.shape != (len(images), *images.shape[-2:])):
         found = tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
         raise ValueError(f"anomaly maps must be {(len(images), *images.shape[-2:])} or None, got {found}")

@@ -77,8 +77,7 @@ class Bench:
         if doubts.reasons:
             marked = any(sample.label and sample.has_mask for sample in self.dataset.samples)
             suite = suite.with_black_box(has_masks=marked, white_box=not doubts.no_gradient)
-        if doubts.random and suite.draws == 1:
-            suite = replace(suite, draws=DRAWS)
+        suite = replace(suite, draws=self._draws(doubts))
         return evaluate(
             self.candidate.detector,
             self.dataset,
@@ -112,9 +111,14 @@ class Bench:
         """Figures under stickers and universal perturbations, if they are asked for; see `evaluation` for doubts."""
         if not self.config.stickers and not self.config.universal:
             return []
-        config = replace(self.config.threats, without_gradient=bool(Doubts.of(verdicts).reasons))
+        doubts = Doubts.of(verdicts)
+        config = replace(self.config.threats, draws=self._draws(doubts), without_gradient=bool(doubts.reasons))
         found = evaluate_threats(self.candidate.detector, self.dataset, config, **self._common)
         return threat_rows(found, self.labels, self.subject)
+
+    def _draws(self, doubts: Doubts) -> int:
+        """Calls that attacks average over: what is asked for, or else what a random score needs."""
+        return self.config.draws or (DRAWS if doubts.random else 1)
 
     @property
     def _common(self) -> dict[str, Any]:

@@ -96,6 +96,12 @@ def digest_of(word: str | Path) -> str:
     return digest.hexdigest()
 
 
+def info_of(word: str | Path) -> dict[str, Any]:
+    """What one of our checkpoints says of its training; nothing for others."""
+    path = candidate_path(word)
+    return dict(read_json(path / "config.json").get("info", {})) if path.is_dir() else {}
+
+
 def default_out(word: str | Path) -> Path:
     """Where results go unless one says: ``test`` beside a checkpoint, ``NAME-test`` beside a file."""
     path = candidate_path(word)

@@ -13,7 +13,7 @@ from robustad._configs import from_plain
 from robustad.data import CATALOG, Sample, Split, load_folder, load_multiclass, load_samples
 from robustad.data.classes import ALL
 from robustad.data.multiclass import check_against
-from robustad.data.partition import Part
+from robustad.data.partition import Part, choose_part
 
 _NOTHING_TO_FETCH = ("elpv", "digits", "folder")
 
@@ -106,6 +106,13 @@ def load_split(config: DataConfig, *, part: Part = "all", seed: int = 0) -> Spli
     if config.data == "folder" and config.root is None:
         raise ValueError("no images given: pass `--normal DIR` (a folder of normal images), or `--data NAME`")
     return load_samples(config.data, config.root, category=config.category, part=part, seed=seed)
+
+
+def images_of(data: DataConfig, *, part: Part, seed: int) -> tuple[list[Sample], list[Sample]]:
+    """Training images, and the test images of a part; the seed of a training decides which normals it never saw."""
+    by_hand = data.data == "folder" and data.normal is not None  # load_folder knows no parts
+    split = load_split(data, part="all" if by_hand else part, seed=seed)
+    return split.train, choose_part(split.test, part, data="folder") if by_hand else split.test
 
 
 def _fetch(config: DataConfig) -> None:

@@ -17,13 +17,13 @@ from typing import Any, NamedTuple
 
 from robustad._checks import check_at_least
 from robustad._configs import from_plain
-from robustad.errors import CheckpointError
+from robustad.errors import CheckpointError, RobustadError
 from robustad.evaluation import BASELINE, Results, Row
 from robustad.files import write_text
 from robustad.reporting import Board, boards, leaderboard_html, leaderboard_markdown
 from robustad.training.state import STATE_FILE
-from robustad.workflows._candidate import candidate_path, digest_of
-from robustad.workflows._data import DataConfig
+from robustad.workflows._candidate import digest_of, info_of
+from robustad.workflows._data import DataConfig, fingerprint, images_of, thinned
 from robustad.workflows._run import CONFIG_FILE
 from robustad.workflows.fit import CHECKPOINT, FitConfig, fit, fit_config, resume_config
 from robustad.workflows.test import REPORT, RESULTS, test
@@ -219,9 +219,11 @@ def finished(place: Place, config: TestConfig) -> Results | None:
         return None
     results = Results.read(path)
     wanted: dict[str, Any] = {"config": settings(config), "data": place.data.to_dict()}
-    if candidate_path(place.checkpoint).exists():
+    try:
         wanted["checkpoint"] = digest_of(place.checkpoint)
-    elif place.config is None:
+        _, images = images_of(place.data, part=config.part, seed=int(info_of(place.checkpoint).get("seed", 0)))
+        wanted["images"] = fingerprint(thinned(images, config.max_images), truth=True)
+    except (OSError, KeyError, ValueError, RobustadError):  # what is wrong is said when the cell is measured
         return None
     found = {name: results.details.get(name) for name in wanted}
     return results if json.dumps(found) == json.dumps(wanted) else None

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from robustad.data import ImageDataset, Sample
-from robustad.data.partition import choose_part
 from robustad.errors import LayoutError
 from robustad.evaluation import (
     Results,
@@ -28,7 +27,7 @@ from robustad.training.runlog import read_log
 from robustad.workflows._bench import Bench
 from robustad.workflows._candidate import Candidate, load_candidate
 from robustad.workflows._command import test_command
-from robustad.workflows._data import DataConfig, fingerprint, load_split, thinned
+from robustad.workflows._data import DataConfig, fingerprint, images_of, thinned
 from robustad.workflows._report import Findings, build_report
 from robustad.workflows.test_config import TestConfig, settings
 
@@ -92,9 +91,9 @@ def test(
     data = _data_of(loaded) if data is None else data
     train, samples = _samples(loaded, data, config)
     dataset = _images(loaded, samples, folder)
-    store = Store(
-        folder / _CACHE, context=f"{loaded.digest} {fingerprint(samples, truth=True)} {other and other.digest}"
-    )
+    truth = fingerprint(samples, truth=True)
+    context = f"{loaded.digest} {loaded.detector.image_size} {truth} {other and other.digest}"
+    store = Store(folder / _CACHE, context=context)
     bench = Bench(candidate=loaded, dataset=dataset, config=config, subject=_subject(loaded, data, config), store=store)
     verdicts = bench.verdicts()
     evaluation = bench.evaluation(verdicts, other)
@@ -114,7 +113,7 @@ def test(
         command=command or test_command(checkpoint, data, asdict(config), asdict(TestConfig()), folder),
         started=started,
     )
-    return _write(findings, config, folder, train, store)
+    return _write(findings, config, folder, train, store, truth)
 
 
 test.__test__ = False  # type: ignore[attr-defined]
@@ -125,12 +124,15 @@ def _images(loaded: Candidate, samples: list[Sample], folder: Path) -> ImageData
     return ImageDataset(samples, loaded.detector.image_size, cache_dir=folder / _CACHE, published=published)
 
 
-def _write(findings: Findings, config: TestConfig, folder: Path, train: list[Sample], store: Store) -> TestResult:
+def _write(
+    findings: Findings, config: TestConfig, folder: Path, train: list[Sample], store: Store, truth: str
+) -> TestResult:
     loaded = findings.candidate
     details: dict[str, Any] = evaluation_details(findings.evaluation) | {
         "checkpoint": loaded.digest,
         "config": settings(config),
         "data": findings.data.to_dict(),
+        "images": truth,
         "training_images_unchanged": _unchanged(loaded, findings.data, train),
         "health": [verdict._asdict() for verdict in findings.verdicts],
     }
@@ -165,12 +167,10 @@ def _data_of(loaded: Candidate) -> DataConfig:
 
 def _samples(loaded: Candidate, data: DataConfig, config: TestConfig) -> tuple[list[Sample], list[Sample]]:
     """Training and test images; the seed of the training decides which normals it never saw."""
-    by_hand = data.data == "folder" and data.normal is not None  # load_folder knows no parts
-    split = load_split(data, part="all" if by_hand else config.part, seed=int(loaded.info.get("seed", 0)))
-    samples = choose_part(split.test, config.part, data="folder") if by_hand else split.test
+    train, samples = images_of(data, part=config.part, seed=int(loaded.info.get("seed", 0)))
     if not samples:
         raise LayoutError(f"{data.label} holds no test image; give anomalous or further normal images")
-    return split.train, thinned(samples, config.max_images)
+    return train, thinned(samples, config.max_images)
 
 
 def _other(config: TestConfig, loaded: Candidate) -> Candidate | None:

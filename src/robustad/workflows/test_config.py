@@ -31,8 +31,8 @@ class TestConfig:
         stop_early: Leave an image alone once it ranks behind all clean images of the other class; see `Suite`.
         precision: ``float32``, ``bfloat16`` or ``auto``: of the passes of long attacks; see `Suite`.
         where: Which pixels may change: ``everywhere``, ``background`` or ``foreground``; see `Suite`.
-        draws: Calls whose mean attacks follow, for detectors that draw at random; see `Suite`. Where the health checks
-            find such a detector, 1 means 8.
+        draws: Calls whose mean attacks follow, for detectors that draw at random; see `Suite`. None = 1, and 8 where
+            the health checks find such a detector.
         corruptions: Names out of `robustad.corruptions.CORRUPTIONS` or ``.GROUPS``; ``all`` = each of them.
         severities: Severities of corruptions, 1 to 5.
         certify: Standard deviation of the noise that the detector is smoothed with to say what is certain in L2; 0 = no
@@ -65,7 +65,7 @@ class TestConfig:
     stop_early: bool = False
     precision: str = "float32"
     where: str = "everywhere"
-    draws: int = 1
+    draws: int | None = None
     corruptions: tuple[str, ...] = ()
     severities: tuple[int, ...] = (1, 3, 5)
     certify: float = 0.0
@@ -89,6 +89,8 @@ class TestConfig:
         check_choice("part", self.part, PARTS)
         check_at_least("batch_size", self.batch_size, 1)
         check_corruptions(self.corruption_names, self.severities)
+        if self.image_size is not None:
+            check_at_least("image_size", self.image_size, 1)
         if self.max_images is not None:
             check_at_least("max_images", self.max_images, 2)
         _ = self.suite, self.certificate, self.threats
@@ -114,7 +116,11 @@ class TestConfig:
     def threats(self) -> ThreatConfig:
         """Threats beside small perturbations of one image."""
         return ThreatConfig(
-            stickers=self.stickers, sticker_draws=self.sticker_draws, universal=self.universal, norm=self.norm
+            stickers=self.stickers,
+            sticker_draws=self.sticker_draws,
+            universal=self.universal,
+            norm=self.norm,
+            draws=1 if self.draws is None else self.draws,
         )
 
     @property
@@ -131,7 +137,7 @@ class TestConfig:
             norm=self.norm,
             precision=self.precision,
             where=self.where,
-            draws=self.draws,
+            draws=1 if self.draws is None else self.draws,
         )
 
 

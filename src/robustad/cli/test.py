@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from robustad.cli.faults import UsageError
 from robustad.cli.options import add_data_flags, data_config
 from robustad.cli.output import facts, show, warn
 from robustad.cli.parsing import Parser
 from robustad.cli.threats import add_attacks, add_other_threats
+
+if TYPE_CHECKING:
+    from robustad.workflows.test_config import TestConfig
 
 _EPILOG = """\
 Without data options the detector is tested on the data that it was trained for. An interrupted test goes on when the
@@ -54,9 +57,20 @@ def run(arguments: Any) -> int:
     """Run it."""
     from robustad.workflows._candidate import default_out
     from robustad.workflows.test import console_table, test
+
+    config = _config(arguments)
+    out = Path(arguments.out) if arguments.out else default_out(arguments.checkpoint)
+    result = test(arguments.checkpoint, data_config(arguments), config, out)
+    show(console_table(result.rows))
+    warn(result.verdicts)
+    facts({"report": result.report, "results": result.results})
+    return 0
+
+
+def _config(arguments: Any) -> TestConfig:
+    """The options of a test; what is not given is left to the dataclass, which knows the defaults."""
     from robustad.workflows.test_config import TestConfig
 
-    # what is not given is left to the dataclass, which knows the defaults
     names = (
         "norm",
         "targets",
@@ -83,15 +97,9 @@ def run(arguments: Any) -> int:
     if arguments.transfer:
         options["transfer"] = Path(arguments.transfer)
     try:
-        config = TestConfig(health=not arguments.no_health, stop_early=arguments.stop_early, **options)
+        return TestConfig(health=not arguments.no_health, stop_early=arguments.stop_early, **options)
     except ValueError as error:
         raise UsageError(_in_flags(str(error))) from error
-    out = Path(arguments.out) if arguments.out else default_out(arguments.checkpoint)
-    result = test(arguments.checkpoint, data_config(arguments), config, out)
-    show(console_table(result.rows))
-    warn(result.verdicts)
-    facts({"report": result.report, "results": result.results})
-    return 0
 
 
 def _in_flags(message: str) -> str:

@@ -94,7 +94,7 @@ def test_honest_detectors_pass_everything():
     ("score", "name"),
     [
         (Random(), "Repeatable score"),
-        (Sociable(), "Repeatable score"),
+        (Sociable(), "Company changes nothing"),
         (lambda x: smooth(x.detach()) + 0 * x.sum(dim=(1, 2, 3)), "Gradient is there"),
         (lambda x: smooth(RoundedPixels.apply(x)), "Gradient is right"),
         (wrapped, "More ε, more harm"),

@@ -1,4 +1,4 @@
-"""anomalib's blur of anomaly maps, one axis after the other: the same to rounding, and no longer half of a pass."""
+"""anomalib's blur of anomaly maps, one axis after the other: the same to rounding, with fewer operations."""
 
 from __future__ import annotations
 

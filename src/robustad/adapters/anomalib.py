@@ -115,7 +115,7 @@ def from_anomalib(
     module.eval()
     thaw(module)
     separate_blurs(module)
-    raw = RawScore(module).eval().to(memory_format=torch.channels_last)  # a third of a gradient's time
+    raw = RawScore(module).eval().to(memory_format=torch.channels_last)  # as convolutions on a CPU want it
     has_maps = _probe(raw, module.name, size)
     fault = gradient_fault(_Scores(raw), size, images=images)
     return CallableDetector(

@@ -16,10 +16,11 @@ Not part of ``all``, since they take many hours (`evidence_speed`):
     python tools/evidence.py training-choices    # options of the training, one by one, at equal wall time
     python tools/evidence.py time-to-robustness  # the published recipe and ours, watched for an hour each
 
-With anomalib installed (``make test-anomalib``), and not part of ``all``:
+With anomalib installed (``make test-anomalib``) but for the last, and not part of ``all``:
 
     .venv-anomalib/bin/python tools/evidence.py robustness        # six detectors, everything we have, 100 images, hours
     .venv-anomalib/bin/python tools/evidence.py robustness-quick  # the same on 40 images, within an hour
+    python tools/evidence.py harder                               # its PatchGuard and COBRA, attacked far longer
 
 Finished trainings and finished pieces of an evaluation are kept under ``runs/evidence`` and not done again.
 """
@@ -33,6 +34,7 @@ from typing import Any
 
 from evidence_certified import TASKS as CERTIFIED_TASKS
 from evidence_cobra import TASKS as COBRA_TASKS
+from evidence_harder import TASKS as HARDER_TASKS
 from evidence_robustness import TASKS as ROBUSTNESS_TASKS
 from evidence_speed import TASKS as SPEED_TASKS
 from measuring import RUNS, measured, now, trained, write
@@ -136,8 +138,8 @@ def _command(task: str) -> str:
 
 
 TASKS = {"elpv": elpv, "mtd": mtd, "backbones": backbones, **COBRA_TASKS, **CERTIFIED_TASKS}
-SEPARATE = {**SPEED_TASKS, **ROBUSTNESS_TASKS}
-"""Tasks that take many hours (`evidence_speed`), or need the environment of anomalib (`evidence_robustness`)."""
+SEPARATE = {**SPEED_TASKS, **ROBUSTNESS_TASKS, **HARDER_TASKS}
+"""Tasks that take many hours, need the environment of anomalib (`evidence_robustness`), or go on from there."""
 
 
 def main() -> None:

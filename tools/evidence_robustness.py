@@ -17,6 +17,7 @@ from measuring import RUNS, Measured, now, prepared, side_by_side, trained, writ
 from PIL import Image
 
 from robustad.corruptions import choose
+from robustad.data import ImageDataset, Sample
 from robustad.detectors import load_checkpoint
 from robustad.evaluation import (
     ALL,
@@ -31,6 +32,7 @@ from robustad.evaluation import (
     evaluation_rows,
     select,
 )
+from robustad.evaluation.store import Store
 from robustad.images import read_image
 from robustad.workflows._data import DataConfig, fingerprint, load_split, thinned
 from robustad.workflows._health import examine
@@ -72,7 +74,7 @@ def robustness(effort: Effort = FULL, name: str = "robustness") -> None:
     started = now()
     jobs: dict[str, Callable[[], Measured]] = {}
     for data in DATA:
-        for title, build in _detectors(data, effort).items():
+        for title, build in detector_makers(data, effort).items():
             jobs[f"{data}, {title}"] = partial(_assessed, data, title, build, effort)
     found = side_by_side(jobs)
     rows = list(dict.fromkeys(row for job in found.values() for row in job.rows))
@@ -80,7 +82,7 @@ def robustness(effort: Effort = FULL, name: str = "robustness") -> None:
     write(name, rows, command=f"python tools/evidence.py {name}", started=started, details=details)
 
 
-def _detectors(data: str, effort: Effort) -> dict[str, Callable[[], Any]]:
+def detector_makers(data: str, effort: Effort) -> dict[str, Callable[[], Any]]:
     """What makes each detector, by the name of its line."""
     ours = partial(_ours, data)
     return {
@@ -104,8 +106,7 @@ def _ours(data: str, recipe: str, training: dict[str, Any]) -> Any:
 def _assessed(data: str, title: str, build: Callable[[], Any], effort: Effort) -> Measured:
     """Everything about one detector on one data set."""
     detector = build()
-    samples = thinned(load_split(DATA[data], part="final", seed=0).test, effort.images)
-    dataset, store = prepared(detector, samples, f"{_digest(detector)} {fingerprint(samples)} robustness")
+    samples, dataset, store = images_of(detector, data, effort)
     subject = Subject(detector=title, recipe=title, data=DATA[data].label, split="final", seed=0)
     verdicts = examine(detector, dataset, epsilon=2 / 255, seed=0, store=store)
     rows, details = [], {}
@@ -124,6 +125,12 @@ def _assessed(data: str, title: str, build: Callable[[], Any], effort: Effort) -
     rows.append(dataclasses.replace(common, metric=FAILED, value=float(len(failed)), interval=None))
     details["health"] = [verdict._asdict() for verdict in verdicts]
     return Measured([row for row in rows if row.detector in (title, BASELINE)], details)
+
+
+def images_of(detector: Any, data: str, effort: Effort) -> tuple[list[Sample], ImageDataset, Store]:
+    """Test images, and where finished pieces of this detector's evaluation on them lie."""
+    samples = thinned(load_split(DATA[data], part="final", seed=0).test, effort.images)
+    return samples, *prepared(detector, samples, f"{_digest(detector)} {fingerprint(samples)} robustness")
 
 
 def _digest(detector: torch.nn.Module) -> str:

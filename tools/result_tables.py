@@ -118,6 +118,15 @@ VIEWS = {
         task: View(files=_made_by(task), columns=_BENCH_COLUMNS, by=("data", "detector", "recipe"), brief=True)
         for task in ("robustness", "robustness-quick")
     },
+    "harder": View(
+        files=_made_by("harder"),
+        columns={
+            "clean": _AUROC | _CLEAN,
+            "attacked, 2/255": _AUROC | _at(2, "ensemble", "adaptive-pgd"),
+            "of it Square": _AUROC | _at(2, "square"),
+        },
+        by=("data", "detector", "recipe"),
+    ),
     "certified": View(
         files=_made_by("certified"),
         columns={

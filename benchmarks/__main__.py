@@ -29,6 +29,7 @@ from benchmarks import (
 )
 from robustad._checks import check_choice
 from robustad._memory import keep_freed_memory
+from robustad._precision import has_bfloat16
 from robustad.evaluation import BenchmarkRow, Results, machine_description
 
 CLAIMS: dict[str, Callable[..., list[BenchmarkRow]]] = {
@@ -61,7 +62,9 @@ def main() -> None:
     everything = set(chosen) == set(CLAIMS)
     found = {claim: measured(claim, quick=quick) for claim in chosen}
     rows = [row for results in found.values() for row in results.benchmarks]
-    least = claims.claimed(quick=quick)
+    least = claims.claimed(quick=quick) if has_bfloat16() else {}
+    if not least:
+        print("nothing is claimed of this machine: no claim, or no bfloat16 in hardware", file=sys.stderr)
     show(rows, least)
     out = given.out or (OUT[quick] if everything else None)
     if out is not None:

@@ -39,6 +39,9 @@ def measure(*, quick: bool) -> list[BenchmarkRow]:
     _check_equal(exact, views, config)
     ours = _method(width, dataclasses.replace(config, precision="auto"))
     context = StepContext(10**6, 10**6, 0, make_fabric(ours.config))
+    slow = StepContext(10**6, 10**6, 0, make_fabric(dataclasses.replace(config, precision="float32")))
+    losses = [m.loss(m.network, batch, c).total.detach() for m, c in ((ours, context), (exact, slow))]
+    torch.testing.assert_close(*losses, rtol=_TOLERANCE, atol=0)
 
     def step() -> None:
         ours.network.zero_grad()
@@ -52,9 +55,9 @@ def measure(*, quick: bool) -> list[BenchmarkRow]:
         exact.total(exact.network, again, attacked).total.backward()
 
     network = f"ResNet-18 of width {width}, batch {batch_size}, K=2, 10 attack steps"
-    rounds, count, rows = 2 if quick else 1, operations(step), []
+    count, rows = operations(step), []
     for title, weights in (("literal", True), ("separate passes, pixel gradients only", False)):
-        pair = alternate(lambda weights=weights: literal(weights), step, rounds=rounds)  # type: ignore[misc]
+        pair = alternate(lambda weights=weights: literal(weights), step, rounds=3)  # type: ignore[misc]
         share = share_of_peak(count, pair.ours, automatic())
         claim = f"cobra step: {network}, {title} against ours"
         rows.append(pair.row(claim, per=1, unit="updates/s", share_of_peak=share))

@@ -2,10 +2,11 @@
 
 The literal loop runs in float32, back-propagates into all weights and throws those gradients away, and takes the whole
 batch to the last step. Ours takes pixel gradients only, keeps the best iterate, climbs in bfloat16 where the hardware
-has it and ends in float32, and leaves images alone that rank behind all clean images of the other class. How many do
-depends on the detector, so that the claim says it. Before anything is timed, both must attack equally well.
+has it and ends in float32, and leaves images alone that rank behind all clean images of the other class. Before
+anything is timed, both must attack equally well.
 
-An untrained detector: what a pass takes does not depend on what its weights are.
+An untrained detector: what a pass takes does not depend on what its weights are. How many images finish does, so that
+the claim says it: nearly all of a detector that is not robust, few of one that is.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ _STRENGTH = 0.97  # share of the literal attack's gain that ours must have at le
 
 
 def measure(*, quick: bool) -> list[BenchmarkRow]:
-    """PGD on the reported score of the default detector; quick: 20 steps instead of 1,000."""
+    """PGD on the reported score of the default detector; quick: 20 steps instead of 100."""
     config = recipe("default").model
     assert isinstance(config, PatchGuardConfig)
     images, labels = made_images(config.image_size)
     detector = _detector(config)
-    run = Run(goal="score", attack=PGD(steps=20 if quick else 1000))
+    run = Run(goal="score", attack=PGD(steps=20 if quick else 100))
     masks = torch.ones(BATCH, config.image_size, config.image_size, dtype=torch.bool)
     scene = Scene(Witness(detector), labels, masks)
     with torch.no_grad():
@@ -56,7 +57,7 @@ def measure(*, quick: bool) -> list[BenchmarkRow]:
     attack = f"pgd evaluation: {run.attack.effort} at {config.image_size} px, batch {BATCH}, literal against"
     variants = _variants(finished)
     rivals = [lambda r=bfloat16, d=drop: ours(bfloat16=r, drop=d) for _, bfloat16, drop in variants]  # type: ignore[misc]
-    pairs = alternate_all(literal, rivals, rounds=2 if quick else 1)
+    pairs = alternate_all(literal, rivals, rounds=3)
     work = BATCH * run.steps
     return [
         pair.row(f"{attack} {name}", per=work, unit="steps/s") for pair, (name, *_) in zip(pairs, variants, strict=True)
@@ -89,7 +90,12 @@ def _detector(config: PatchGuardConfig) -> PatchGuard:
 
 def _literal(detector: PatchGuard, images: Tensor, labels: Tensor, steps: int) -> Tensor:
     """Scores after the attack."""
-    objective = ScoreObjective(lambda x: detector.image_scores(detector.patch_logits(x)), labels)
+
+    def scores(x: Tensor) -> Tensor:
+        # not `patch_logits`, which replaces operations that are slow on a CPU
+        return detector.image_scores(detector.discriminator(detector.features(detector.normalise(x)).tokens))
+
+    objective = ScoreObjective(scores, labels)
     index, x = torch.arange(len(images)), images
     for _ in range(steps):
         x = x.detach().requires_grad_(True)

@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +23,7 @@ from robustad.evaluation.figures import Subject, evaluation_details, evaluation_
 from robustad.evaluation.store import Store
 from robustad.workflows._data import DataConfig, fingerprint, load_split, thinned
 from robustad.workflows._health import examine
+from robustad.workflows._run import CONFIG_FILE, read_config
 from robustad.workflows.fit import CHECKPOINT, FitConfig, fit
 
 RUNS, RESULTS = Path("runs/evidence"), Path("results")
@@ -42,8 +43,13 @@ class Measured(NamedTuple):
 
 
 def trained(config: FitConfig, name: str) -> Path:
-    """Checkpoint of a training; an interrupted one goes on, a finished one is used."""
+    """Checkpoint of a training; an interrupted one goes on, a finished one is used.
+
+    Raises:
+        SystemExit: If what is there was trained with other options.
+    """
     run = RUNS / name
+    check_same(run, config)
     if not (run / CHECKPOINT / "config.json").exists():
         print(f"training {name}", file=sys.stderr)
         resume = (run / "resume.pt").exists()
@@ -51,6 +57,28 @@ def trained(config: FitConfig, name: str) -> Path:
             shutil.rmtree(run, ignore_errors=True)
         fit(config, run, resume=resume)
     return run / CHECKPOINT
+
+
+def check_same(run: Path, config: FitConfig) -> None:
+    """What lies in a run's folder must come from this config; options that were no options then do not count.
+
+    Raises:
+        SystemExit: If an option differs.
+    """
+    if not (run / CONFIG_FILE).exists():
+        return
+    then, today = (dict(_flat(options)) for options in (read_config(run), config.to_dict()))
+    differ = sorted(name for name in then.keys() & today.keys() if then[name] != today[name])
+    if differ:
+        raise SystemExit(f"{run} was trained with other options ({', '.join(differ)}): move it away, it is used again")
+
+
+def _flat(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", list(value) if isinstance(value, tuple) else value
 
 
 def measured(

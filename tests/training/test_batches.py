@@ -115,6 +115,25 @@ def test_to_start_later_is_to_go_on():
             assert numbers(a) == numbers(b) and a.seeds == b.seeds
 
 
+@pytest.mark.parametrize("start", [0, 1])
+def test_replayed_batches_are_read_and_varied_once(start):
+    read = []
+
+    class Counted(Numbered):
+        def __getitem__(self, index):
+            read.append(index)
+            return super().__getitem__(index)
+
+    schedule = Schedule(10, 3, seed=4, replays=3)
+    batches = take(Batches(Counted(), schedule, augment=True), start, 6 - start)
+    assert len(read) == 6 and len({id(batch) for batch in batches}) == 2
+    for step, batch in enumerate(batches, start=start):
+        assert batch.seeds == schedule.seeds(step) and list(batch.sources) == schedule.indices(step)
+    plain = take(Batches(Numbered(), schedule), start, 1)[0]
+    assert torch.equal(batches[0].images, augment(plain).images)
+    assert not torch.equal(batches[0].images, plain.images)
+
+
 @pytest.mark.parametrize("world_size", [2, 3])
 def test_ranks_share_each_batch_and_its_seeds(world_size):
     schedule = Schedule(10, 5, seed=0)

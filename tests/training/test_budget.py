@@ -15,10 +15,10 @@ class Clock:
         return self.now
 
 
-def measure(durations, *, max_time, reserved=0.0, between=0.0):
+def measure(durations, *, max_time, reserved=0.0, between=0.0, cycle=1):
     """Run steps of these durations; the total, and the step at which it became known."""
     clock = Clock()
-    budget = StepBudget(max_time, clock=clock, reserved=reserved)
+    budget = StepBudget(max_time, clock=clock, reserved=reserved, cycle=cycle)
     for number, duration in enumerate(durations, start=1):
         clock.now += between
         budget.step_begins()
@@ -68,6 +68,14 @@ def test_time_between_steps_counts_as_spent():
     total, known = measure([1.0] * 1000, max_time=400, between=1.0)
     assert known == 21  # 21 steps of 1 s and as much between them: beyond a tenth of the time
     assert total == 21 + int(MARGIN * 400 - 42)
+
+
+@pytest.mark.parametrize("cycle", [2, 4, 8])
+@pytest.mark.parametrize("first", [2.0, 5.0])
+def test_costs_that_come_once_in_a_cycle_are_counted(cycle, first):
+    durations = [first, *[1.0] * (cycle - 1)] * 1000
+    total, _ = measure(durations, max_time=2000, cycle=cycle)
+    assert 0.96 * 2000 < sum(durations[:total]) <= 2000
 
 
 def test_a_known_total_is_kept():

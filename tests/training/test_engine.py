@@ -48,7 +48,8 @@ def make(folder: Path, training: TrainingConfig, **options) -> Engine:
 
 
 def batches(training: TrainingConfig) -> Batches:
-    return Batches(Images(), Schedule(20, training.batch_size, seed=training.seed))
+    schedule = Schedule(20, training.batch_size, seed=training.seed)
+    return Batches(Images(), schedule, augment=training.augment)
 
 
 def weights(engine_result) -> torch.Tensor:
@@ -59,7 +60,7 @@ class Interrupted(Batches):
     """Raises Ctrl-C before a step."""
 
     def __init__(self, inner: Batches, at: int):
-        super().__init__(inner.dataset, inner.schedule)
+        super().__init__(inner.dataset, inner.schedule, augment=inner.augment)
         self.at = at
 
     def start_at(self, step):
@@ -184,6 +185,16 @@ def test_a_collapse_is_seen_and_the_best_look_kept(tmp_path):
     assert torch.equal(weights(result), seen[1])
     looks = [row[LOOK_FIGURE] for row in read_log(tmp_path / "log.jsonl") if LOOK_FIGURE in row]
     assert looks == [0.9, 0.95, 0.6, 0.5]
+
+
+@pytest.mark.parametrize("every", [0.05, 0.2, 0.3, 1.0])
+@pytest.mark.parametrize("total", [1, 7, 20, 1499, 1501])
+def test_there_are_as_many_looks_as_time_was_kept_for_and_one_at_the_end(tmp_path, every, total):
+    engine = make(tmp_path, config(look_every=every), look=lambda _: {})
+    engine.state.total, due = total, []
+    for engine.state.step in range(1, total + 1):
+        due += [engine.state.step] * engine._look_is_due()
+    assert len(due) == min(total, round(1 / every)) and due[-1] == total
 
 
 def test_a_small_scatter_keeps_the_last_weights(tmp_path):

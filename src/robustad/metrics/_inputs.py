@@ -22,7 +22,7 @@ def to_numpy(values: Any) -> NDArray[Any]:
 
 
 def check_scores(scores: Any, name: str = "scores") -> Floats:
-    """Return ``scores`` as a float array of their own precision.
+    """Return ``scores`` as float32 or float64.
 
     Raises:
         ValueError: If a value is NaN or infinite.
@@ -30,8 +30,8 @@ def check_scores(scores: Any, name: str = "scores") -> Floats:
     array = to_numpy(scores)
     if not np.issubdtype(array.dtype, np.floating):
         array = array.astype(np.float64)
-    if array.dtype == np.float16:  # midpoints and sums need more bits than half precision has
-        array = array.astype(np.float32)
+    # midpoints and sums need more bits than half precision has; nobody needs more than double
+    array = array.astype(np.float32 if array.dtype.itemsize <= 4 else np.float64, copy=False)
     finite = np.isfinite(array)
     if not finite.all():
         bad = int(array.size - np.count_nonzero(finite))

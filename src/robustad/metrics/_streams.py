@@ -18,6 +18,8 @@ from robustad.metrics._inputs import Bools, Floats, check_labels, check_scores, 
 CHUNK = 1 << 20
 """Pixels that are looked at together."""
 _BINS_PER_SCORE, _MAX_BINS, _PROBES = 4, 1 << 24, 3
+_CELL_BITS = 16
+_INTEGERS: dict[int, tuple[Any, Any]] = {4: (np.uint32, np.int32), 8: (np.uint64, np.int64)}
 Counts = NDArray[np.int64]
 
 
@@ -75,42 +77,62 @@ def tally(maps: Any, masks: Any) -> Tally:
 
 
 class _Grid:
-    """Even bins over the anomalous scores: a normal score in a bin without any of them needs no closer look.
+    """Bins over the anomalous scores: a normal score in a bin without any of them needs no closer look.
 
-    In a bin with anomalous scores the first ones are compared with, one after the other; only where a bin holds more of
-    them is a normal score searched for. Nothing is sorted but those.
+    Differences from the median fall into cells by their highest bits, a fixed relative width each; a cell has some bins
+    for every anomalous score in it, and at least one. So it does not matter over how many magnitudes scores are spread,
+    or how near each other they lie. In a bin with anomalous scores the first ones are compared with, one after the
+    other; only where a bin holds more of them is a normal score searched for. Nothing is sorted but those.
 
     Args:
-        distinct: Distinct anomalous scores, ascending.
+        distinct: Distinct anomalous scores, ascending; float32 or float64.
 
     Attributes:
         equal: Normal scores seen so far that equal each anomalous score ``(m,)``.
     """
 
     def __init__(self, distinct: Floats) -> None:
-        self.count = int(min(max(_BINS_PER_SCORE * len(distinct), 1 << 12), _MAX_BINS))
-        quarter = distinct.dtype.type(0.25)  # no difference of quarters overflows
-        self.quarter, self.low = quarter, distinct[0] * quarter
-        width = float(distinct[-1] * quarter - self.low)
-        largest = float(np.finfo(distinct.dtype).max)
-        self.scale = distinct.dtype.type(min(self.count / width, largest) if width > 0 else 1.0)
+        self.unsigned, self.signed = _INTEGERS[distinct.dtype.itemsize]
+        self.shift = 8 * distinct.dtype.itemsize - _CELL_BITS
+        self.mask = self.unsigned((1 << self.shift) - 1)
+        self.offset = distinct.dtype.type(0) - distinct[len(distinct) // 2]  # never -0.0: it would keep two zeros apart
+        self.start, self.slope = self._cells(distinct)
         self.distinct, self.fenced = distinct, np.append(distinct, distinct.dtype.type(np.inf))
-        held = np.bincount(self.bins(distinct), minlength=self.count + 2)
-        self.occupied, self.before = held > 0, held.cumsum() - held  # scores in lower bins
-        self.seen = np.zeros(self.count + 2, dtype=np.int64)
+        held = np.bincount(self.bins(distinct), minlength=self.count)
+        self.occupied, self.before = held > 0, (held.cumsum() - held).astype(np.int32)  # scores in lower bins
+        self.seen = np.zeros(len(held), dtype=np.int64)
         # of scores that were looked at: how many lie above the previous distinct anomalous score, up to this one
         self.between, self.equal = (np.zeros(len(distinct) + extra, dtype=np.int64) for extra in (1, 0))
 
-    def bins(self, scores: Floats) -> NDArray[np.intp]:
-        """Bin of each score, never falling as scores rise; the first and the last one lie outside of the range."""
-        place = scores * self.quarter
-        place -= self.low
+    def _cells(self, distinct: Floats) -> tuple[NDArray[np.int32], Floats]:
+        """First bin of each cell (its last one, where higher bits are lower numbers), and bins per step of the bits."""
+        half = 1 << _CELL_BITS - 1
+        rising = np.concatenate([np.arange(2 * half - 1, half - 1, -1), np.arange(half)])  # cells of rising numbers
+        held = np.bincount(self._bits(distinct)[1], minlength=2 * half)[rising]
+        per_score = min(float(_BINS_PER_SCORE), _MAX_BINS / len(distinct))
+        size = np.maximum(1, (held * per_score).astype(np.int64))
+        first = size.cumsum() - size
+        self.count = int(size.sum())
+        falling = np.arange(2 * half) < half  # negative numbers
+        start, slope = np.empty(2 * half, dtype=np.int32), np.empty(2 * half, dtype=distinct.dtype)
+        start[rising] = np.where(falling, first + size - 1, first)
+        slope[rising] = np.where(falling, -1.0, 1.0) * size / 2.0**self.shift
+        return start, slope
+
+    def _bits(self, scores: Floats) -> tuple[NDArray[Any], NDArray[np.intp]]:
         with np.errstate(over="ignore"):
-            place *= self.scale
-        np.clip(place, -1, self.count, out=place)
-        place += 1  # from here on never negative: cutting off is rounding down
-        bins: NDArray[np.intp] = place.astype(np.intp)
-        return bins
+            bits = (scores + self.offset).view(self.unsigned)
+        return bits, (bits >> self.shift).astype(np.intp)
+
+    def bins(self, scores: Floats) -> NDArray[np.intp]:
+        """Bin of each score, never falling as scores rise."""
+        bits, cells = self._bits(scores)
+        bits &= self.mask
+        inside = bits.view(self.signed).astype(scores.dtype)  # signed numbers convert faster
+        inside *= self.slope.take(cells)
+        bins = self.start.take(cells)
+        bins += inside.astype(np.int32)
+        return bins.astype(np.intp)
 
     def put(self, scores: Floats) -> None:
         """Count normal scores."""

@@ -20,7 +20,8 @@ class WeightAverage:
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.decay = decay
-        self.module = copy.deepcopy(module).eval().requires_grad_(False) if decay else module
+        shared = {id(buffer): buffer for buffer in module.buffers()}  # what is not averaged need not be there twice
+        self.module = copy.deepcopy(module, shared).eval().requires_grad_(False) if decay else module
 
     @torch.no_grad()
     def update(self, module: nn.Module, step: int) -> None:
@@ -28,7 +29,7 @@ class WeightAverage:
         if not self.decay:
             return
         decay = min(self.decay, (1 + step) / (10 + step))
-        for mean, weight in zip(self.module.parameters(), module.parameters(), strict=True):
-            mean.lerp_(weight.detach(), 1 - decay)
+        torch._foreach_lerp_(list(self.module.parameters()), list(module.parameters()), 1 - decay)
         for kept, buffer in zip(self.module.buffers(), module.buffers(), strict=True):
-            kept.copy_(buffer)
+            if kept.data_ptr() != buffer.data_ptr():  # moved to a device since, each for itself
+                kept.copy_(buffer)

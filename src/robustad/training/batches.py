@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import count
 from typing import NamedTuple
 
 import torch
@@ -56,6 +57,7 @@ class Schedule:
         self.num_samples, self.length = num_samples, max(num_samples, epoch_images)
         self.batch_size, self.seed = min(batch_size, self.length), seed
         self.replays = replays
+        self._order: tuple[int, Tensor] | None = None
         full, rest = divmod(self.length, self.batch_size)
         self.steps_per_epoch = (full + (1 if keep_partial and rest else 0)) * replays
 
@@ -66,10 +68,13 @@ class Schedule:
     def indices(self, step: int) -> list[int]:
         """Sample numbers of a 0-based step."""
         epoch, places = self._places(step)
-        generator = torch_generator(self.seed, "order", epoch)
-        rounds = -(-places.stop // self.num_samples)
-        order = torch.cat([torch.randperm(self.num_samples, generator=generator) for _ in range(rounds)])
-        return order[places.start : places.stop].tolist()
+        if self._order is None or self._order[0] != epoch:
+            generator = torch_generator(self.seed, "order", epoch)
+            rounds = -(-self.length // self.num_samples)
+            order = [torch.randperm(self.num_samples, generator=generator) for _ in range(rounds)]
+            self._order = epoch, torch.cat(order)
+        numbers: list[int] = self._order[1][places.start : places.stop].tolist()
+        return numbers
 
     def seeds(self, step: int) -> list[int]:
         """One seed per sample of a step; another one each time that an epoch comes to the same sample."""
@@ -88,7 +93,7 @@ class Schedule:
 
 
 class _Steps:
-    """Batch sampler of the steps from ``start`` on, without end."""
+    """Batch sampler of the steps from ``start`` on, without end; steps that see the same samples are one."""
 
     def __init__(self, schedule: Schedule, start: int, rank: int, world_size: int) -> None:
         self.schedule, self.start, self.rank, self.world_size = schedule, start, rank, world_size
@@ -97,7 +102,7 @@ class _Steps:
         step = self.start
         while True:
             yield self.schedule.indices(step)[self.rank :: self.world_size]
-            step += 1
+            step += self.schedule.replays
 
 
 class Batches:
@@ -106,20 +111,29 @@ class Batches:
     Args:
         dataset: Items with ``image`` (uint8) and ``foreground`` (bool).
         schedule: Order of the samples.
+        augment: Whether images are varied, see `augment`.
         rank: Number of this process; it gets every ``world_size``-th sample of each batch.
         world_size: Number of processes.
         num_workers: Reading processes.
     """
 
     def __init__(
-        self, dataset: Dataset[object], schedule: Schedule, *, rank: int = 0, world_size: int = 1, num_workers: int = 0
+        self,
+        dataset: Dataset[object],
+        schedule: Schedule,
+        *,
+        augment: bool = False,
+        rank: int = 0,
+        world_size: int = 1,
+        num_workers: int = 0,
     ) -> None:
-        self.dataset, self.schedule = dataset, schedule
+        self.dataset, self.schedule, self.augment = dataset, schedule, augment
         self.rank, self.world_size, self.num_workers = rank, world_size, num_workers
 
     def start_at(self, step: int) -> Iterator[Batch]:
-        """Batches of step, step + 1, ...; never ends."""
-        sampler = _Steps(self.schedule, step, self.rank, self.world_size)
+        """Batches of step, step + 1, ...; never ends. Steps that see the same samples share one batch."""
+        replays = self.schedule.replays
+        sampler = _Steps(self.schedule, step - step % replays, self.rank, self.world_size)
         loader = DataLoader(
             self.dataset,
             batch_sampler=sampler,
@@ -128,10 +142,13 @@ class Batches:
             persistent_workers=self.num_workers > 0,
             generator=torch_generator(self.schedule.seed, "workers"),  # the loader must not draw from the global one
         )
-        for number, (images, foreground) in enumerate(loader, start=step):
+        for first, (images, foreground) in zip(count(sampler.start, replays), loader, strict=False):
             mine = slice(self.rank, None, self.world_size)
-            seeds, sources = self.schedule.seeds(number)[mine], self.schedule.indices(number)[mine]
-            yield Batch(images.to(torch.float32) / 255, foreground, seeds, sources)
+            seeds, sources = self.schedule.seeds(first)[mine], self.schedule.indices(first)[mine]
+            batch = Batch(images.to(torch.float32) / 255, foreground, seeds, sources)
+            batch = augment(batch) if self.augment else batch
+            for _ in range(max(first, step), first + replays):
+                yield batch
 
 
 def _collate(items: Sequence[dict[str, Tensor]]) -> tuple[Tensor, Tensor]:

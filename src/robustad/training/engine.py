@@ -19,7 +19,7 @@ from robustad._progress import Progress
 from robustad._random import derive_seed
 from robustad.errors import TrainingError
 from robustad.training.average import WeightAverage
-from robustad.training.batches import Batch, Batches, augment
+from robustad.training.batches import Batch, Batches
 from robustad.training.budget import StepBudget
 from robustad.training.config import TrainingConfig
 from robustad.training.lars import LARS
@@ -176,11 +176,11 @@ class Engine:
         if self.state.total is not None:
             return None
         assert config.max_time is not None
-        budget = StepBudget(config.max_time)
+        budget = StepBudget(config.max_time, cycle=schedule.replays)
         if self.look is not None and config.look_every:
             began = time.perf_counter()  # one look is timed beforehand; its result does not count
             self.look(self.average.module)
-            budget.reserved = (time.perf_counter() - began) * round(1 / config.look_every)
+            budget.reserved = (time.perf_counter() - began) * self._num_looks
         return budget
 
     def _loop(self, stream: Iterator[Batch], budget: StepBudget | None, bar: Progress) -> None:
@@ -219,7 +219,6 @@ class Engine:
         rate = learning_rate(config, context, self.batches.schedule.steps_per_epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        batch = augment(batch) if config.augment else batch
         self.network.train()
         with isolated_randomness(derive_seed(config.seed, "step", step)):
             losses = self.method.loss(self.network, batch, context)
@@ -238,8 +237,11 @@ class Engine:
         state = self.state
         if self.look is None or not self.config.look_every or not state.total:
             return False
-        interval = max(1, round(self.config.look_every * state.total))
-        return state.step % interval == 0 or state.step == state.total
+        return state.step * self._num_looks // state.total > (state.step - 1) * self._num_looks // state.total
+
+    @property
+    def _num_looks(self) -> int:
+        return max(1, round(1 / self.config.look_every))
 
     def _look(self) -> None:
         assert self.look is not None

@@ -33,30 +33,24 @@ class SceneTasks(Dataset[dict[str, Tensor]]):
         references: Normal images to compare with, of each task.
         tests: Further images of each task, which anomalies are made from.
         seed: Seed of all tasks.
-        keep: Tasks that are kept in memory, for batches that are replayed.
 
     Attributes:
         seconds: Time spent on making images in this process.
     """
 
-    def __init__(self, num_tasks: int, size: int, *, references: int, tests: int, seed: int, keep: int = 0) -> None:
+    def __init__(self, num_tasks: int, size: int, *, references: int, tests: int, seed: int) -> None:
         self.num_tasks, self.size, self.references, self.tests = num_tasks, size, references, tests
-        self.seed, self.keep, self.seconds = seed, keep, 0.0
-        self._kept: dict[int, Tensor] = {}
+        self.seed, self.seconds = seed, 0.0
 
     def __len__(self) -> int:
         return self.num_tasks
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """``image``: uint8 ``(references + tests, 3, S, S)``; ``foreground``: bool ``(tests, S, S)``, everywhere."""
-        images = self._kept.get(index)
-        if images is None:
-            images = self._made(index)
-            if len(self._kept) >= self.keep > 0:
-                self._kept.pop(next(iter(self._kept)))
-            if self.keep:
-                self._kept[index] = images
-        return {"image": images, "foreground": torch.ones(self.tests, self.size, self.size, dtype=torch.bool)}
+        return {
+            "image": self._made(index),
+            "foreground": torch.ones(self.tests, self.size, self.size, dtype=torch.bool),
+        }
 
     def _made(self, index: int) -> Tensor:
         began, number = time.perf_counter(), self.references + self.tests

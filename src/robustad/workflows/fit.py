@@ -200,7 +200,7 @@ def _engine(
     normals = stack(dataset, chosen.tolist())[0]
     return Engine(
         config.make_method(_detector(config, normals, chosen), generator, normals),
-        Batches(dataset, schedule, num_workers=training.num_workers),
+        Batches(dataset, schedule, augment=training.augment, num_workers=training.num_workers),
         config=training,
         folder=run,
         look=_look(held_out, config, generator, run),

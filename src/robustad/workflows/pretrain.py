@@ -133,8 +133,7 @@ def resume_pretrain_config(run_dir: str | Path) -> PretrainConfig:
 
 def _tasks(config: PretrainConfig, number: int, tests: int, seed: int) -> SceneTasks:
     size, references = config.model.image_size, config.references
-    per_step = config.training.batch_size // config.tests
-    return SceneTasks(number, size, references=references, tests=tests, seed=seed, keep=per_step)
+    return SceneTasks(number, size, references=references, tests=tests, seed=seed)
 
 
 def _engine(config: PretrainConfig, tasks: SceneTasks, run: Path, *, resume: bool) -> Engine:

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -329,15 +330,17 @@ class _Work:
             views=views,
         )
 
+    @cached_property
+    def _truth(self) -> tuple[list[int], NDArray[np.bool_]]:
+        """Images whose truth is known, and their masks."""
+        items = ((index, self.dataset[index]) for index in range(len(self.dataset)))
+        known, masks = zip(*((i, item["mask"].numpy()) for i, item in items if item["has_mask"]), strict=True)
+        return list(known), np.stack(masks)
+
     def _pixel_metrics(self, maps: Floats) -> dict[str, tuple[float | None, str | None]]:
-        known, masks = [], []
-        for index in range(len(self.dataset)):
-            item = self.dataset[index]
-            if item["has_mask"]:
-                known.append(index)
-                masks.append(item["mask"].numpy())
         found: dict[str, tuple[float | None, str | None]] = {}
-        truth, values = np.stack(masks), maps if len(known) == len(maps) else maps[known]
+        known, truth = self._truth
+        values = maps if len(known) == len(maps) else maps[known]
         for name, metric in PIXEL_METRICS.items():
             try:
                 found[name] = (metric(values, truth), None)

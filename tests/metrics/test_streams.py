@@ -32,7 +32,7 @@ def sorted_tally(values, truth):
 
 
 @pytest.mark.parametrize("share", [0.5, 0.01])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64, ">f4"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, ">f4", np.longdouble])
 @pytest.mark.parametrize("spread", SPREADS)
 def test_counts_are_those_of_sorting(spread, dtype, share, monkeypatch):
     monkeypatch.setattr(_streams, "CHUNK", 1000)

@@ -138,3 +138,10 @@ def test_peak_memory_is_what_a_call_adds(tmp_path, monkeypatch):
     (found,) = memory_row("made", "made_rivals", "large", "small", quick=True)
     assert found.unit == "MiB" and 78 < found.baseline < 90 and 19 < found.ours < 26
     assert found.ratio == pytest.approx(found.baseline / found.ours, rel=0.01)
+
+
+def test_the_record_reaches_what_is_claimed_and_each_subject_has_a_claim():
+    least = claims.claimed(quick=True)
+    assert claims.failures(Results.read(bench.ROOT / bench.OUT[True]).benchmarks, least, everything=True) == []
+    for subject in ("pseudo-anomalies", "train step", "cobra step", "pixel auroc", "aupro", "pgd evaluation"):
+        assert any(claim.startswith(subject) for claim in least), f"nothing is claimed of {subject}"

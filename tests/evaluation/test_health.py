@@ -149,6 +149,18 @@ def test_an_unbounded_attack_that_does_not_move_has_not_won(count, seed):
     assert found["Unbounded attack wins"].figure == 0
 
 
+def test_a_floor_that_only_one_image_lies_at_need_not_be_reached_to_the_last_bit():
+    images, labels, _ = made_batch(24)
+    template = images[~labels][0]
+
+    def distance(x):  # no other image can have a lower score
+        return (x - template).square().mean(dim=(1, 2, 3)).sqrt()
+
+    detector = ScoreOnly(distance)
+    found = {v.name: v for v in check_health(detector, images, labels, epsilon=EPSILON)}["Unbounded attack wins"]
+    assert found.passed is True, found
+
+
 def test_a_gradient_that_is_no_number_is_found_wherever_it_is():
     images, labels, _ = made_batch(24)
     images[20, :, 0, 0] = 0  # the slope of a root at 0

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from evidence_cobra import LOSS_STEPS, configured, digit
-from measuring import Measured, few_anomalies, now, prepared, side_by_side, trained, write
+from measuring import Measured, few_anomalies, now, prepared, side_by_side, trained, write_found
 
 from robustad.detectors import load_checkpoint
 from robustad.evaluation import CertifyConfig, Subject, certified_rows, evaluate_certified
@@ -22,10 +22,7 @@ def certified() -> None:
     started = now()
     jobs: dict[str, Callable[[], Measured]] = {f"noise {sigma:g}": partial(_certified, sigma) for sigma in SIGMAS}
     trained(configured(digit(CLASS), max_steps=LOSS_STEPS), _name())
-    found = side_by_side(jobs)
-    rows = list(dict.fromkeys(row for job in found.values() for row in job.rows))
-    details = {job: measured.details for job, measured in found.items()}
-    write("certified", rows, command="python tools/evidence.py certified", started=started, details=details)
+    write_found("certified", side_by_side(jobs), started)
 
 
 def _name() -> str:

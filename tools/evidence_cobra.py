@@ -11,11 +11,11 @@ from statistics import median
 from typing import Any
 
 import torch
-from measuring import RUNS, Measured, measured, now, side_by_side, trained, write
+from measuring import RUNS, Measured, measured, now, side_by_side, trained, write_found
 
 from robustad.data import ImageDataset
 from robustad.detectors import Cobra, NearestNormal, NearestNormalConfig, load_checkpoint, save_checkpoint
-from robustad.evaluation import BenchmarkRow, Row, Suite, select
+from robustad.evaluation import BenchmarkRow, Suite, select
 from robustad.training.cobra_data import RELEASED_RATES
 from robustad.training.contrastive import LOSSES
 from robustad.workflows._data import DataConfig, load_split
@@ -92,7 +92,7 @@ def digits_classes() -> None:
         jobs[f"{name}-plain"] = partial(train_and_measure, plain, f"{name}-plain", NO_ATTACK, health=False)
         jobs[f"{name}-nearest"] = partial(nearest, data, f"{name}-nearest")
     found = side_by_side(jobs)
-    _write("digits", found, started)
+    write_found("digits", found, started)
 
 
 def digits_losses() -> None:
@@ -105,7 +105,7 @@ def digits_losses() -> None:
                 config = configured(digit(category), seed=seed, loss=loss, max_steps=LOSS_STEPS)
                 name = f"digits-{category}-{loss}-{seed}-{LOSS_STEPS}"
                 jobs[f"{loss}-{category}-{seed}"] = partial(train_and_measure, config, name, loss, **few)
-    _write("digits-losses", side_by_side(jobs), started)
+    write_found("digits-losses", side_by_side(jobs), started, task="digits")
 
 
 def digits_scores() -> None:
@@ -121,7 +121,7 @@ def digits_scores() -> None:
         for category in FEW_CLASSES
         for text in SCORES
     }
-    _write("digits-scores", side_by_side(jobs), started, benchmarks=speeds(f"digits-{first}"))
+    write_found("digits-scores", side_by_side(jobs), started, task="digits", benchmarks=speeds(f"digits-{first}"))
 
 
 ADAMW_RATES: dict[str, Any] = {
@@ -157,7 +157,7 @@ def choices() -> None:
             config = dataclasses.replace(config, **parts)
             options: dict[str, Any] = {"part": "dev", "per_kind": PER_KIND, "health": False}
             jobs[f"{text}-{category}"] = partial(train_and_measure, config, name, text, **options)
-    _write("cobra-choices", side_by_side(jobs), started, task="cobra-choices")
+    write_found("cobra-choices", side_by_side(jobs), started)
 
 
 def optimizers() -> None:
@@ -172,14 +172,7 @@ def optimizers() -> None:
             name = f"{data.label.replace(':', '-')}-{text}-{steps}"
             config = configured(data, max_steps=steps, **rates)
             jobs[name] = partial(train_and_measure, config, name, text, part="dev", health=False, **options)
-    _write("cobra-optimizers", side_by_side(jobs), started, task="cobra-optimizers")
-
-
-def _write(name: str, found: dict[str, Measured], started: Any, *, task: str = "digits", benchmarks: Any = ()) -> None:
-    rows: list[Row] = list(dict.fromkeys(row for job in found.values() for row in job.rows))
-    details = {job: measured.details for job, measured in found.items()}
-    command = f"python tools/evidence.py {task}"
-    write(name, rows, command=command, started=started, details=details, benchmarks=benchmarks)
+    write_found("cobra-optimizers", side_by_side(jobs), started)
 
 
 def with_score(data: DataConfig, name: str, text: str) -> Path:
@@ -255,7 +248,7 @@ def elpv() -> None:
         options: dict[str, Any] = {"seed": 0, "part": "final", "epsilons": (2 / 255,), "suite": suite, "other": other}
         jobs[name] = partial(measured, checkpoint, data, recipe=recipe, health=recipe == "cobra", **options)
     found = side_by_side(jobs)
-    _write("elpv-cobra", _without_baseline(found), started, task="elpv-cobra")
+    write_found("elpv-cobra", _without_baseline(found), started)
 
 
 def mtd() -> None:
@@ -265,7 +258,7 @@ def mtd() -> None:
     suite = Suite(attacks=("pgd", "adaptive-pgd"), steps=10, strong_steps=20, restarts=1)
     radii = (1 / 255, 2 / 255, 4 / 255)
     found = measured(checkpoint, data, seed=0, part="final", epsilons=radii, suite=suite, recipe="cobra")
-    _write("mtd-cobra", _without_baseline({"cobra": found}), started, task="mtd-cobra")
+    write_found("mtd-cobra", _without_baseline({"cobra": found}), started)
 
 
 def _train(config: FitConfig, name: str) -> Measured:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from evidence_robustness import DATA, FULL, detector_makers, images_of
-from measuring import Measured, now, side_by_side, write
+from measuring import Measured, now, side_by_side, write_found
 
 from robustad.evaluation import Subject, Suite, evaluate, evaluation_details, evaluation_rows
 
@@ -28,10 +28,7 @@ def harder() -> None:
     started, jobs = now(), dict[str, Callable[[], Measured]]()
     for data, title in ATTACKED:
         jobs[f"{data}, {title}"] = partial(_attacked, data, title)
-    found = side_by_side(jobs)
-    rows = list(dict.fromkeys(row for job in found.values() for row in job.rows))
-    details = {job: measured.details for job, measured in found.items()}
-    write("harder", rows, command="python tools/evidence.py harder", started=started, details=details)
+    write_found("harder", side_by_side(jobs), started)
 
 
 def _attacked(data: str, title: str) -> Measured:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from measuring import RUNS, Measured, now, prepared, side_by_side, trained, write
+from measuring import RUNS, Measured, now, prepared, side_by_side, trained, write_found
 from PIL import Image
 
 from robustad.corruptions import choose
@@ -76,10 +76,7 @@ def robustness(effort: Effort = FULL, name: str = "robustness") -> None:
     for data in DATA:
         for title, build in detector_makers(data, effort).items():
             jobs[f"{data}, {title}"] = partial(_assessed, data, title, build, effort)
-    found = side_by_side(jobs)
-    rows = list(dict.fromkeys(row for job in found.values() for row in job.rows))
-    details = {job: measured.details for job, measured in found.items()}
-    write(name, rows, command=f"python tools/evidence.py {name}", started=started, details=details)
+    write_found(name, side_by_side(jobs), started)
 
 
 def detector_makers(data: str, effort: Effort) -> dict[str, Callable[[], Any]]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from evidence_robustness import DATA, RECIPES
-from measuring import RUNS, Measured, check_same, measured, now, side_by_side, trained, write
+from measuring import RUNS, Measured, check_same, measured, now, side_by_side, trained, write_found
 from torch import nn
 from trials import CHOICES, WAYS, changed
 
@@ -75,7 +75,7 @@ def pretraining(minutes: float = 4, seeds: Sequence[int] = (0, 1, 2), images: in
                 start = which if pretrained else "random"
                 name = f"start-{start}-{_plain(data.label)}-{seed}-{minutes:g}"
                 jobs[name] = partial(_trial, trained, config, name, title, images)
-    _write("pretraining", side_by_side(jobs), started)
+    write_found("pretraining", side_by_side(jobs), started)
 
 
 def training_choices(
@@ -93,7 +93,7 @@ def training_choices(
                 config = configured(DATA[key], RECIPES[key], seed=0, minutes=minutes, changes=CHOICES.get(title, {}))
                 name = f"choice-{_plain(title)}-{key}-{minutes:g}"
                 jobs[name] = partial(_trial, train, config, name, title, images)
-    _write("training-choices", side_by_side(jobs), started)
+    write_found("training-choices", side_by_side(jobs), started)
 
 
 def _trial(train: Callable[[FitConfig, str], Path], config: FitConfig, name: str, title: str, images: int) -> Measured:
@@ -242,7 +242,7 @@ def time_to_robustness(
     found = side_by_side(jobs)
     facts = {data.label: _facts(data.label, found, times) for data in DATA.values()}
     comparisons = [row for label, fact in facts.items() for row in _comparison(label, fact)]
-    _write("time-to-robustness", found, started, more={"courses": facts}, benchmarks=comparisons)
+    write_found("time-to-robustness", found, started, more={"courses": facts}, benchmarks=comparisons)
 
 
 def _watched(
@@ -285,20 +285,6 @@ def _comparison(label: str, fact: Mapping[str, Any]) -> list[BenchmarkRow]:
 
 def _plain(text: str) -> str:
     return "-".join(text.replace(":", " ").replace(",", " ").split())
-
-
-def _write(
-    name: str,
-    found: Mapping[str, Measured],
-    started: Any,
-    *,
-    more: Mapping[str, Any] | None = None,
-    benchmarks: Sequence[BenchmarkRow] = (),
-) -> None:
-    rows = list(dict.fromkeys(row for job in found.values() for row in job.rows))
-    details = {**{job: measured.details for job, measured in found.items()}, **(more or {})}
-    command = f"python tools/evidence.py {name}"
-    write(name, rows, command=command, started=started, details=details, benchmarks=benchmarks)
 
 
 TASKS: dict[str, Callable[[], None]] = {

@@ -189,6 +189,31 @@ def write(
     print(f"wrote {RESULTS / name}.json", file=sys.stderr)
 
 
+def write_found(
+    name: str,
+    found: Mapping[str, Measured],
+    started: datetime,
+    *,
+    task: str = "",
+    more: Mapping[str, Any] | None = None,
+    benchmarks: Sequence[BenchmarkRow] = (),
+) -> None:
+    """Write ``results/NAME.json`` from what `side_by_side` found; rows that several jobs share stand there once.
+
+    Args:
+        name: Of the file.
+        found: By job.
+        started: When the task began.
+        task: What makes the file, if it is not named like it.
+        more: Further details.
+        benchmarks: Comparisons of speed.
+    """
+    rows = list(dict.fromkeys(row for job in found.values() for row in job.rows))
+    details = {**{job: measured.details for job, measured in found.items()}, **(more or {})}
+    command = f"python tools/evidence.py {task or name}"
+    write(name, rows, command=command, started=started, details=details, benchmarks=benchmarks)
+
+
 def now() -> datetime:
     """The moment, with time zone."""
     return datetime.now(UTC)

@@ -336,17 +336,6 @@ def test_the_worst_case_is_never_weaker_than_any_attack_beside_it(marked):
         assert (worst.scores * sign >= cell.scores * sign).all(), cell.attack
 
 
-def test_a_score_that_turns_nan_under_attack_is_one_clear_line(marked):
-    def fragile(x):
-        whole = (255 * x - (255 * x).round()).abs().amax(dim=(1, 2, 3)) < 1e-3  # as clean pixels are
-        return torch.where(whole, 1.0, float("nan")) * x.mean(dim=(1, 2, 3))
-
-    for attacks in (("pgd", "ensemble"), ("ensemble",), ("adaptive-pgd",), ("apgd",), ("momentum-pgd",), ("square",)):
-        suite = Suite(attacks=attacks, steps=3, strong_steps=3, queries=10)
-        with pytest.raises(ValueError, match="NaN for an attacked image"):
-            evaluate(ScoreOnly(fragile), marked, suite, epsilons=(1.5 / 255,), show_progress=False)
-
-
 def test_long_attacks_are_announced_with_what_they_will_take(marked, monkeypatch, capsys):
     suite = Suite(attacks=("pgd",), steps=1)
     evaluate(TinyDetector(), marked, suite, epsilons=(4 / 255, 8 / 255))
@@ -374,63 +363,6 @@ def test_what_is_announced_was_measured_without_reading_images(marked, monkeypat
     evaluate(Steady(), Slow(marked.samples, 16), suite, epsilons=(EPSILON,))
     seconds = float(capsys.readouterr().err.split("<")[1].split(">")[0])
     assert 1.0 < seconds / (10 * 16 * 0.002) < 4.0  # reading took eleven times as long
-
-
-@pytest.mark.parametrize(
-    ("score", "text"),
-    [
-        (lambda x: x.mean(dim=(1, 2, 3)) * float("nan"), "with nan; correct it"),
-        (lambda x: x.mean(dim=(1, 2, 3)) / 0, "with inf; correct it"),
-        (lambda x: x.double().mean(dim=(1, 2, 3)) * 1e300, r"with \d.*e\+\d+; correct it"),
-        (lambda x: x.mean(dim=(2, 3)), r"one score per image, got \(16, 3\) for 16"),
-    ],
-)
-def test_scores_that_are_none_are_one_clear_line(marked, score, text):
-    with pytest.raises(ValueError, match=text):
-        run(marked, ScoreOnly(score), Suite(attacks=("pgd",), steps=1))
-
-
-class Answers(torch.nn.Module):
-    """Whatever a test wants it to say."""
-
-    has_maps = True
-
-    def __init__(self, answer):
-        super().__init__()
-        self.answer = answer
-
-    def forward(self, images):
-        return self.answer(images)
-
-
-def means(x):
-    return x.mean(dim=(1, 2, 3))
-
-
-@pytest.mark.parametrize(
-    ("answer", "text"),
-    [
-        (means, r"Prediction\(scores, anomaly_maps\)`, got Tensor; a function that gives scores"),
-        (lambda x: (means(x), None, None), "got tuple"),
-        (lambda x: {"score": means(x)}, "got dict"),
-        (lambda x: None, "got NoneType"),
-        (lambda x: "0.5", "got str"),
-        (lambda x: (means(x)[:, None], None), r"one score per image, got \(16, 1\) for 16"),
-        (lambda x: (means(x), x), r"maps must be \(16, 16, 16\) or None, got \(16, 3, 16, 16\)"),
-        (lambda x: (means(x), x[:, 0, :8, :8]), r"or None, got \(16, 8, 8\)"),
-        (lambda x: (means(x), x[:, 0].numpy()), "or None, got ndarray"),
-        (lambda x: (means(x), x[:, 0] * float("nan")), "gave NaN in an anomaly map"),
-    ],
-)
-def test_answers_that_are_no_prediction_say_so(marked, answer, text):
-    with pytest.raises((ValueError, TypeError), match=text):
-        run(marked, Answers(answer), Suite(attacks=("square",), queries=1))
-
-
-def test_two_images_are_not_taken_for_scores_and_maps(marked):
-    """A tensor of two rows could be unpacked."""
-    with pytest.raises(TypeError, match="got Tensor"):
-        run(ImageDataset(marked.samples[:2], 16), Answers(means), Suite(attacks=("square",), queries=1))
 
 
 def test_pieces_of_another_kind_of_attack_are_not_taken(marked, tmp_path):

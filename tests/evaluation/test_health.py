@@ -161,6 +161,21 @@ def test_a_floor_that_only_one_image_lies_at_need_not_be_reached_to_the_last_bit
     assert found.passed is True, found
 
 
+def test_dents_in_the_floor_at_the_normal_images_themselves_need_not_be_found():
+    """As those of good detectors: what an attack makes of other images scores like most normal ones, never less."""
+    images, labels, _ = made_batch(24)
+    normal = images[~labels]
+    depth = 0.12 * smooth(images).std()
+
+    def dented(x):
+        distances = (x[:, None] - normal[None]).square().mean(dim=(2, 3, 4))
+        above = smooth(x) - smooth(normal).max()
+        return nn.functional.leaky_relu(above) - depth * (-distances / 1e-6).exp().amax(dim=1)
+
+    found = {v.name: v for v in check_health(ScoreOnly(dented), images, labels, epsilon=EPSILON)}
+    assert found["Unbounded attack wins"].passed is True, found
+
+
 def test_a_gradient_that_is_no_number_is_found_wherever_it_is():
     images, labels, _ = made_batch(24)
     images[20, :, 0, 0] = 0  # the slope of a root at 0

@@ -45,6 +45,8 @@ CHOICES: dict[str, dict[str, Any]] = {
     "96 pixels": {"model": {"image_size": 96}},
     "160 pixels": {"model": {"image_size": 160}},
     "twice the training radius": {"training": {"epsilon": 4 / 255}},
+    "four times the training radius": {"training": {"epsilon": 8 / 255}},
+    "the score of one patch": {"model": {"top_k": 1}},
     "float32": {"training": {"precision": "float32"}},
 }
 """What differs from the recipe of the data set: what the training engine has as an option, one by one."""

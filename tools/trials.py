@@ -48,6 +48,7 @@ CHOICES: dict[str, dict[str, Any]] = {
     "four times the training radius": {"training": {"epsilon": 8 / 255}},
     "the score of one patch": {"model": {"top_k": 1}},
     "float32": {"training": {"precision": "float32"}},
+    "compiled by torch": {"training": {"compile": True}},
 }
 """What differs from the recipe of the data set: what the training engine has as an option, one by one."""
 

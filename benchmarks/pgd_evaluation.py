@@ -11,11 +11,15 @@ the claim says it: nearly all of a detector that is not robust, few of one that 
 
 from __future__ import annotations
 
+import dataclasses
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from benchmarks.pseudo_anomalies import photographs
 from benchmarks.timing import alternate_all
+from benchmarks.training_step import published_network
 from robustad._precision import has_bfloat16
 from robustad.attacks import PGD, ScoreObjective
 from robustad.detectors import PatchGuard, PatchGuardConfig
@@ -25,19 +29,49 @@ from robustad.evaluation.witness import Witness, away, frozen
 from robustad.synthesis import PseudoAnomalies
 from robustad.training import recipe
 
-BATCH, NORMALS = 32, 64
+NORMALS = 64
 EPSILON = 2 / 255
 _STRENGTH = 0.97  # share of the literal attack's gain that ours must have at least
 
 
+class Subject(NamedTuple):
+    """Whom a long attack is run on.
+
+    Attributes:
+        network: How rows call it.
+        config: An untrained detector's.
+        batch: Images.
+        steps: Of the attack.
+    """
+
+    network: str
+    config: PatchGuardConfig
+    batch: int
+    steps: int
+
+
+def subjects(*, quick: bool) -> list[Subject]:
+    """The default detector, whose products are small, and the published architecture; quick: smaller and shorter."""
+    default = recipe("default").model
+    assert isinstance(default, PatchGuardConfig)
+    network, backbone, size = published_network(quick=quick)
+    published = dataclasses.replace(PatchGuardConfig.published(image_size=size), backbone=backbone)
+    return [
+        Subject(f"{default.image_size} px", default, 32, 20 if quick else 100),
+        Subject(network, published, 8, 20 if quick else 30),
+    ]
+
+
 def measure(*, quick: bool) -> list[BenchmarkRow]:
-    """PGD on the reported score of the default detector; quick: 20 steps instead of 100."""
-    config = recipe("default").model
-    assert isinstance(config, PatchGuardConfig)
-    images, labels = made_images(config.image_size)
-    detector = _detector(config)
-    run = Run(goal="score", attack=PGD(steps=20 if quick else 100))
-    masks = torch.ones(BATCH, config.image_size, config.image_size, dtype=torch.bool)
+    """PGD on the reported score."""
+    return [row for subject in subjects(quick=quick) for row in _rows(subject)]
+
+
+def _rows(subject: Subject) -> list[BenchmarkRow]:
+    images, labels = made_images(subject.batch, subject.config.image_size)
+    detector = _detector(subject.config)
+    run = Run(goal="score", attack=PGD(steps=subject.steps))
+    masks = torch.ones(images.shape[0], *images.shape[2:], dtype=torch.bool)
     scene = Scene(Witness(detector), labels, masks)
     with torch.no_grad():
         scores = detector(images).scores
@@ -54,28 +88,28 @@ def measure(*, quick: bool) -> list[BenchmarkRow]:
         return _literal(detector, images, labels, run.attack.passes - 1)
 
     finished = _check_equal(literal(), ours(bfloat16=True, drop=False), scores, labels, limits)
-    attack = f"pgd evaluation: {run.attack.effort} at {config.image_size} px, batch {BATCH}, literal against"
-    variants = _variants(finished)
+    attack = f"pgd evaluation: {run.attack.effort} at {subject.network}, batch {subject.batch}, literal against"
+    variants = _variants(finished, subject.batch)
     rivals = [lambda r=bfloat16, d=drop: ours(bfloat16=r, drop=d) for _, bfloat16, drop in variants]  # type: ignore[misc]
     pairs = alternate_all(literal, rivals, rounds=3)
-    work = BATCH * run.steps
+    work = subject.batch * run.steps
     return [
         pair.row(f"{attack} {name}", per=work, unit="steps/s") for pair, (name, *_) in zip(pairs, variants, strict=True)
     ]
 
 
-def _variants(finished: int) -> list[tuple[str, bool, bool]]:
+def _variants(finished: int, batch: int) -> list[tuple[str, bool, bool]]:
     available = has_bfloat16()
     best = "bfloat16" if available else "float32"
     found = [("ours in float32", False, False), ("ours in bfloat16", True, False)][: 1 + available]
-    return [*found, (f"ours in {best}, the {finished} of {BATCH} images that are finished dropped", available, True)]
+    return [*found, (f"ours in {best}, the {finished} of {batch} images that are finished dropped", available, True)]
 
 
-def made_images(size: int) -> tuple[Tensor, Tensor]:
+def made_images(count: int, size: int) -> tuple[Tensor, Tensor]:
     """Crops of photographs, every second one with a pseudo-anomaly, and their labels."""
-    images = torch.from_numpy(photographs(BATCH, size)).permute(0, 3, 1, 2).float() / 255  # (N,H,W,3) -> (N,3,H,W)
-    anomalous, _ = PseudoAnomalies()(images, torch.ones(BATCH, size, size) > 0, seeds=range(BATCH))
-    labels = torch.arange(BATCH) % 2 == 1
+    images = torch.from_numpy(photographs(count, size)).permute(0, 3, 1, 2).float() / 255  # (N,H,W,3) -> (N,3,H,W)
+    anomalous, _ = PseudoAnomalies()(images, torch.ones(count, size, size) > 0, seeds=range(count))
+    labels = torch.arange(count) % 2 == 1
     return torch.where(labels[:, None, None, None], anomalous, images), labels
 
 

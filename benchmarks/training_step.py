@@ -39,6 +39,13 @@ OURS: dict[str, tuple[str, type[PatchGuardMethod], str]] = {
 _ROUNDED = 0.02  # of the loss, in bfloat16
 
 
+def published_network(*, quick: bool) -> tuple[str, str, int]:
+    """The published network, or one that takes seconds: how rows call it, its backbone, pixels of a side."""
+    if quick:
+        return "ViT-Ti/16 at 112 px", "vit_tiny_patch16_224", 112
+    return "ViT-S/14 at 224 px", "vit_small_patch14_dinov2.lvd142m", 224
+
+
 @dataclasses.dataclass(frozen=True)
 class Setting:
     """What all rivals share: the network and one batch.
@@ -60,12 +67,12 @@ class Setting:
     @classmethod
     def made(cls, *, quick: bool) -> Setting:
         """The published size, or one that takes seconds."""
-        batch_size, size = (4, 112) if quick else (16, 224)
-        backbone = "vit_tiny_patch16_224" if quick else "vit_small_patch14_dinov2.lvd142m"
+        network, backbone, size = published_network(quick=quick)
+        batch_size = 4 if quick else 16
         images = torch.from_numpy(photographs(batch_size, size)).permute(0, 3, 1, 2).float() / 255
         everywhere = torch.ones(batch_size, size, size) > 0
         anomalous, masks = PseudoAnomalies()(images, everywhere, seeds=range(batch_size))
-        return cls(f"ViT-{'Ti/16' if quick else 'S/14'} at {size} px", backbone, images, anomalous, masks)
+        return cls(network, backbone, images, anomalous, masks)
 
     def step(self, name: str) -> tuple[PatchGuard, Step]:
         """A rival's network and its step: ``literal``, or one of `OURS`."""

@@ -45,7 +45,8 @@ from robustad.detectors import PatchCore, PatchCoreConfig, save_checkpoint
 from robustad.detectors.base import IMAGENET_MEAN, IMAGENET_STD
 from robustad.evaluation import Suite, aggregate_seeds
 from robustad.workflows._data import DataConfig, load_split
-from robustad.workflows.fit import CHECKPOINT, FitConfig, fit_config
+from robustad.workflows._run import CHECKPOINT
+from robustad.workflows.fit import FitConfig, fit_config
 
 ELPV = DataConfig(data="elpv", category="mono")
 MTD = DataConfig(data="mtd")

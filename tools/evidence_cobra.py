@@ -19,7 +19,8 @@ from robustad.evaluation import BenchmarkRow, Suite, select
 from robustad.training.cobra_data import RELEASED_RATES
 from robustad.training.contrastive import LOSSES
 from robustad.workflows._data import DataConfig, load_split
-from robustad.workflows.fit import CHECKPOINT, FitConfig, fit_config
+from robustad.workflows._run import CHECKPOINT
+from robustad.workflows.fit import FitConfig, fit_config
 
 CLASSES = tuple("0123456789")
 FEW_CLASSES, CHOICE_CLASSES, SEEDS = ("3", "5", "8"), ("8",), (0, 1)

@@ -23,8 +23,8 @@ from robustad.evaluation.figures import Subject, evaluation_details, evaluation_
 from robustad.evaluation.store import Store
 from robustad.workflows._data import DataConfig, fingerprint, load_split, thinned
 from robustad.workflows._health import examine
-from robustad.workflows._run import CONFIG_FILE, read_config
-from robustad.workflows.fit import CHECKPOINT, FitConfig, fit
+from robustad.workflows._run import CHECKPOINT, CONFIG_FILE, read_config
+from robustad.workflows.fit import FitConfig, fit
 
 RUNS, RESULTS = Path("runs/evidence"), Path("results")
 T = TypeVar("T")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -75,6 +76,8 @@ def test_words_name_a_place(tmp_path):
     assert candidate_path("anomalib:a/b.ckpt").as_posix() == "a/b.ckpt"
     assert candidate_path("anomalib:Patchcore=a/b.ckpt").as_posix() == "a/b.ckpt"
     assert default_out(tmp_path / "run" / "checkpoint") == tmp_path.resolve() / "run" / "test"
+    assert default_out(tmp_path / "run" / "checkpoint" / "..") == tmp_path.resolve() / "run-test"
+    assert default_out(tmp_path / "imported.v2") == tmp_path.resolve() / "imported.v2-test"
     assert default_out(tmp_path / "a.onnx") == tmp_path.resolve() / "a-test"
     assert default_out(f"anomalib:Padim={tmp_path}/model.ckpt") == tmp_path.resolve() / "model-test"
 
@@ -84,7 +87,13 @@ def test_our_checkpoint_is_what_it_was(checkpoints):
     stored = json.loads((checkpoints["calibrated"] / "config.json").read_text())
     assert candidate.digest == stored["weights_sha256"]
     assert candidate.calibration.threshold == -0.5 and candidate.detector.name == "patchguard"
-    assert candidate.run_folder == checkpoints["calibrated"].parent
+
+
+def test_only_a_checkpoint_that_a_training_left_has_a_run(checkpoints, tmp_path):
+    elsewhere = load_candidate(checkpoints["calibrated"], device=CPU)
+    assert elsewhere.run_folder is None and elsewhere.title == "calibrated"
+    trained = load_candidate(shutil.copytree(checkpoints["calibrated"], tmp_path / "run" / "checkpoint"), device=CPU)
+    assert trained.run_folder == tmp_path.resolve() / "run" and trained.title == "run"
 
 
 @pytest.mark.skipif(importlib.util.find_spec("anomalib") is not None, reason="anomalib is installed")

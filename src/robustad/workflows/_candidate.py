@@ -16,6 +16,7 @@ import torch
 from robustad.detectors import Checkpoint, load_checkpoint
 from robustad.files import read_json
 from robustad.types import Calibration
+from robustad.workflows._run import CHECKPOINT
 
 ANOMALIB = "anomalib:"
 
@@ -39,14 +40,14 @@ class Candidate:
     info: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def run_folder(self) -> Path:
-        """Where its training left its log."""
-        return self.path.resolve().parent
+    def run_folder(self) -> Path | None:
+        """Where its training left its log; None = it does not lie where a training left it."""
+        return _run_folder(self.path)
 
     @property
     def title(self) -> str:
         """A short name for results."""
-        return self.run_folder.name if self.path.is_dir() else self.path.stem
+        return (self.run_folder or self.path.resolve()).name if self.path.is_dir() else self.path.stem
 
 
 def load_candidate(word: str | Path, *, device: torch.device, image_size: int | None = None) -> Candidate:
@@ -103,10 +104,17 @@ def info_of(word: str | Path) -> dict[str, Any]:
 
 
 def default_out(word: str | Path) -> Path:
-    """Where results go unless one says: ``test`` beside a checkpoint, ``NAME-test`` beside a file."""
+    """Where results go unless one says: ``test`` in the folder of a run, ``NAME-test`` beside anything else."""
     path = candidate_path(word)
-    foreign = path.suffix == ".onnx" or str(word).startswith(ANOMALIB)
-    return path.resolve().parent / (f"{path.stem}-test" if foreign else "test")
+    if path.suffix == ".onnx" or str(word).startswith(ANOMALIB):
+        return path.resolve().parent / f"{path.stem}-test"
+    run = _run_folder(path)
+    return path.resolve().with_name(f"{path.resolve().name}-test") if run is None else run / "test"
+
+
+def _run_folder(path: Path) -> Path | None:
+    whole = path.resolve()
+    return whole.parent if whole.name == CHECKPOINT else None
 
 
 def _ours(loaded: Checkpoint) -> Candidate:

@@ -1,4 +1,4 @@
-"""The folder of a training run: claimed once everything is prepared, and read again to go on."""
+"""The folder of a training run, and what lies in it: claimed once everything is prepared, and read again to go on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from robustad.errors import CheckpointError
 from robustad.files import read_json, write_json
 
-CONFIG_FILE, LOG_FILE = "config.json", "log.jsonl"
+CONFIG_FILE, LOG_FILE, CHECKPOINT = "config.json", "log.jsonl", "checkpoint"
 
 
 @contextmanager

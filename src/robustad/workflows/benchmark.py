@@ -24,8 +24,8 @@ from robustad.reporting import Board, boards, leaderboard_html, leaderboard_mark
 from robustad.training.state import STATE_FILE
 from robustad.workflows._candidate import digest_of, info_of
 from robustad.workflows._data import DataConfig, fingerprint, images_of, thinned
-from robustad.workflows._run import CONFIG_FILE
-from robustad.workflows.fit import CHECKPOINT, FitConfig, fit, fit_config, resume_config
+from robustad.workflows._run import CHECKPOINT, CONFIG_FILE
+from robustad.workflows.fit import FitConfig, fit, fit_config, resume_config
 from robustad.workflows.test import REPORT, RESULTS, test
 from robustad.workflows.test_config import TestConfig, settings
 

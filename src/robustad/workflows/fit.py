@@ -32,9 +32,8 @@ from robustad.training.runlog import read_log
 from robustad.workflows._batches import batches, stack
 from robustad.workflows._data import DataConfig, fingerprint, load_split
 from robustad.workflows._foreground import with_foreground
-from robustad.workflows._run import LOG_FILE, claimed, read_config
+from robustad.workflows._run import CHECKPOINT, LOG_FILE, claimed, read_config
 
-CHECKPOINT = "checkpoint"
 MAX_PREPARED = 1024  # normal images that statistics and references are taken from
 
 

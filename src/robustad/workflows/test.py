@@ -29,6 +29,7 @@ from robustad.workflows._candidate import Candidate, load_candidate
 from robustad.workflows._command import test_command
 from robustad.workflows._data import DataConfig, fingerprint, images_of, thinned
 from robustad.workflows._report import Findings, build_report
+from robustad.workflows._run import LOG_FILE
 from robustad.workflows.test_config import TestConfig, settings
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def test(
         threats=bench.threats(verdicts),
         certificate=config.certificate,
         verdicts=verdicts,
-        log=read_log(loaded.run_folder / "log.jsonl"),
+        log=read_log(loaded.run_folder / LOG_FILE) if loaded.run_folder else [],
         command=command or test_command(checkpoint, data, asdict(config), asdict(TestConfig()), folder),
         started=started,
     )

@@ -102,3 +102,10 @@ def test_what_is_not_json_is_refused_and_the_old_file_stays(tmp_path, value):
     with pytest.raises((ValueError, TypeError)):
         write_json(tmp_path / "a.json", {"new": value})
     assert read_json(tmp_path / "a.json") == {"old": 1} and leftovers(tmp_path) == ["a.json"]
+
+
+def test_a_name_that_is_not_utf_8_can_be_written_about(tmp_path):
+    write_text(tmp_path / "a.txt", os.fsdecode(b"\xff.png"))
+    write_json(tmp_path / "a.json", os.fsdecode(b"\xff.png"))
+    assert (tmp_path / "a.txt").read_text() == "\\udcff.png"
+    assert read_json(tmp_path / "a.json") == os.fsdecode(b"\xff.png")

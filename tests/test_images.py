@@ -3,7 +3,9 @@
 import io
 import struct
 import sys
+import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from functools import partial
 from math import floor
@@ -318,3 +320,19 @@ def test_images_need_no_torch():
 
     code = "import sys, robustad.images; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("value", [-1.0, -9999.0, 1e6])
+def test_one_value_everywhere_is_an_image_too(tmp_path, value):
+    Image.fromarray(np.full((8, 8), value, np.float32)).save(tmp_path / "flat.tif")
+    assert not read_image(tmp_path / "flat.tif").any()
+
+
+def test_threads_leave_the_filters_of_warnings_as_they_were(tmp_path):
+    paths = [tmp_path / f"{number}.png" for number in range(40)]
+    for path in paths:
+        Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(path)
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(read_image, paths * 5))
+    assert warnings.filters == before

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def derive_seed(seed: int, *parts: int | str) -> int:
     """A 63-bit seed that depends on every part, e.g. ``derive_seed(seed, "pseudo", epoch, sample)``."""
     text = "/".join(str(part) for part in (seed, *parts))
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
+    return int.from_bytes(hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=8).digest(), "little") >> 1
 
 
 def torch_generator(seed: int, *parts: int | str, device: str = "cpu") -> torch.Generator:

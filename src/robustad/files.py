@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+_UMASK = threading.Lock()
 
 
 @contextmanager
@@ -33,15 +36,16 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
+    with _UMASK:  # reading it means setting it, for all threads
+        mask = os.umask(0o077)
+        os.umask(mask)
     return mask
 
 
 def write_text(path: str | Path, text: str) -> None:
     """Write ``text`` as UTF-8, atomically."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # file names may hold anything
 
 
 def write_json(path: str | Path, value: Any) -> None:

@@ -12,6 +12,7 @@ Conventions, chosen once for every reader of the package:
 from __future__ import annotations
 
 import struct
+import threading
 import warnings
 import zlib
 from collections.abc import Callable
@@ -40,12 +41,36 @@ _DECODER_ERRORS = (
     LookupError,
     AttributeError,
     EOFError,
-    OverflowError,
+    ArithmeticError,
     MemoryError,
     NotImplementedError,
     struct.error,
     zlib.error,
 )
+
+
+class _WithoutWarnings:
+    """A block without warnings that threads may be in at the same time; the last to leave restores the filters."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._filters = threading.Lock(), 0, warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._filters = warnings.catch_warnings()
+                self._filters.__enter__()
+                warnings.simplefilter("ignore")
+            self._inside += 1
+
+    def __exit__(self, *_error: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._filters.__exit__(None, None, None)
+
+
+_without_warnings = _WithoutWarnings()
 _DEEP_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 
 
@@ -228,11 +253,9 @@ def _read(path: Path, convert: Callable[[Image.Image], Result], max_pixels: int)
     if path.stat().st_size == 0:
         raise ImageError(f"{path} is empty (0 bytes); copy or download it again")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path) as image:
-                _check_pixels(path, image.size, max_pixels)
-                return convert(image)
+        with _without_warnings, Image.open(path) as image:
+            _check_pixels(path, image.size, max_pixels)
+            return convert(image)
     except ImageError:
         raise
     except Image.DecompressionBombError as error:
@@ -292,7 +315,7 @@ def _scale_deep(values: NDArray[Any], mode: str) -> ByteArray:
     covers = (1.0, 255.0, 65535.0) if mode == "F" else (65535.0,)
     top = next((cover for cover in covers if low >= 0 and high <= cover), None)
     if top is None:
-        numbers, top = numbers - low, high - low
+        numbers, top = numbers - low, (high - low) or 1.0
     return np.rint(numbers * (255.0 / top)).astype(np.uint8)
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from robustad.cli import main
+from robustad.cli.benchmark import _read
 
 MATRIX = """
 detectors:
@@ -57,3 +58,17 @@ def test_a_wrong_matrix_is_one_line(place, capsys, text, wanted):
     assert captured.out == "" and captured.err.count("\n") == 1
     assert wanted in captured.err
     assert not (place / "runs").exists()
+
+
+def test_nothing_measured_is_a_failure(place, capsys):
+    text = MATRIX.replace("gone:", "lost:").replace("image_size: 32", "image_size: 33")
+    (place / "matrix.yaml").write_text(text)
+    assert main(["benchmark", "matrix.yaml"]) == 1
+    assert "not measured, lost on parts" in capsys.readouterr().out
+
+
+def test_numbers_are_read_as_people_write_them(place):
+    values = _read(place / "matrix.yaml")
+    assert values["detectors"]["small"]["training"]["epsilon"] == 1 / 255
+    (place / "matrix.yaml").write_text("a: 1e-3\nb: -2.5E+4\nc: 3\nd: e5\n")
+    assert _read(place / "matrix.yaml") == {"a": 0.001, "b": -25000.0, "c": 3, "d": "e5"}

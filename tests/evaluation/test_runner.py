@@ -158,7 +158,12 @@ def test_a_store_never_mixes_contexts_and_survives_damage(tmp_path):
     np.testing.assert_array_equal(Store(tmp_path, context="a").get("clean", range(3))["scores"], np.arange(3.0))
     next(tmp_path.glob("*.npz")).write_bytes(b"PK\x03\x04 cut off")
     assert store.get("clean", range(3)) is None
+    Store(tmp_path, context="b").put({"scores": np.arange(3.0)}, "clean", range(3))
     store.clear()
+    assert store.get("clean", range(3)) is None
+    other = Store(tmp_path, context="b")
+    assert other.get("clean", range(3)) is not None, "another evaluation may have been interrupted"
+    other.clear()
     assert not tmp_path.exists()
 
 

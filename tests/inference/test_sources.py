@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from robustad.errors import LayoutError
 from robustad.images import list_images
-from robustad.inference import Sources
+from robustad.inference import Sources, check_place
 
 
 def touch(path):
@@ -123,3 +123,34 @@ def test_arguments_that_stand_for_nothing(tmp_path, monkeypatch, arguments, erro
     monkeypatch.chdir(tmp_path)
     with pytest.raises(error, match=text.replace("*", r"\*")):
         Sources(arguments, stdin=io.StringIO())
+
+
+def test_a_glob_that_names_a_folder_and_what_is_in_it_gives_each_image_once(tmp_path):
+    for name in ("g/a.png", "g/sub/b.png", "h/c.png"):
+        touch(tmp_path / name)
+    for pattern in ("g/**", "g/**/*", "g/*"):
+        assert sorted(name for _, name in listed(f"{tmp_path}/{pattern}")) in (
+            ["a.png", "sub/b.png"],
+            ["g/a.png", "g/sub/b.png"],
+        ), pattern
+    assert len(listed(f"{tmp_path}/**")) == 3
+
+
+@pytest.mark.parametrize(
+    "argument, folder, found",
+    [
+        ("im", "im/maps", "im"),
+        ("im/*.png", "im", "im"),
+        ("im/*.png", "im/maps", None),
+        ("im/**/*.png", "im/maps", "im"),
+        ("im/a.png", "im", "im"),
+        ("im/a.png", ".", None),
+        ("*/a.png", "im", "im"),
+    ],
+)
+def test_places_that_pictures_must_not_be_written_to(tmp_path, argument, folder, found):
+    touch(tmp_path / "im/a.png")
+    sources = Sources([f"{tmp_path}/{argument}"])
+    assert sources.reads_from(tmp_path / folder) == (None if found is None else (tmp_path / found).resolve())
+    with pytest.raises(ValueError, match="`out` must be a folder"):
+        check_place(tmp_path / "im/a.png", sources, "out")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from robustad.errors import CheckpointError
+from robustad.errors import CheckpointError, MissingExtra
 from robustad.evaluation import Results
 from robustad.workflows import benchmark as module
 from robustad.workflows._data import images_of
@@ -219,6 +219,9 @@ def test_another_test_is_run_on_what_is_trained(folder, tmp_path, monkeypatch):
         ({"seeds": [1, 1]}, "each once"),
         ({"seeds": [-1]}, "`seeds` must be at least 0"),
         ({"seeds": ["a"]}, "`seeds` must be whole numbers"),
+        ({"seeds": 3}, "`seeds` must be a list"),
+        ({"detectors": {"a": {"training": {"seed": 7}}}}, r"detectors\.a: .*leave training\.seed out"),
+        ({"detectors": {"brightness": {}}}, "a detector cannot be called 'brightness'"),
         ({"test": {"attack": ["pgd"]}}, r"test: unknown option 'attack'; known: attacks"),
         ({"test": {"attacks": ["pgd2"]}}, r"test: `attacks` must be one of"),
         ({"sedes": [1]}, "unknown key 'sedes'; known: data, detectors, seeds, test"),
@@ -236,3 +239,19 @@ def test_a_list_of_categories_means_each(folder):
     place = next(cells(matrix, folder))
     assert place.config.model.blocks == ({"elastic": 1.0},), "what the recipe prescribes for the data"
     assert place.config.model.width == 4 and place.config.training.max_time is None
+
+
+def test_no_checks_are_not_all_passed(made):
+    _, out, result, _ = made
+    assert all(not standing.failed_checks for board in result.boards for standing in board.standings)
+    assert "all passed" not in (out / "leaderboard.md").read_text()
+
+
+def test_a_missing_extra_stops_its_cell_only(folder, tmp_path, monkeypatch):
+    def missing(*_args, **_options):
+        raise MissingExtra("pip install robustad[onnx]")
+
+    monkeypatch.setattr(module, "fit", missing)
+    result = benchmark(Matrix.from_dict(plain(folder, seeds=[0])), tmp_path / "out")
+    assert set(result.failed.values()) == {"pip install robustad[onnx]"} and len(result.failed) == 2
+    assert result.boards == []

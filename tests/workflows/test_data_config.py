@@ -1,9 +1,11 @@
 """Which images a workflow is about."""
 
+import os
 import struct
 
 import pytest
 
+from robustad._random import derive_seed
 from robustad.data import Sample, load_multiclass
 from robustad.workflows._data import DataConfig, fingerprint, load_split, thinned
 
@@ -88,3 +90,25 @@ def test_what_is_known_of_test_images_depends_on_their_truth_and_their_contents(
         assert fingerprint(samples) == plain and fingerprint(samples, truth=True) != known
         (tmp_path / name).write_bytes(before)
     assert fingerprint(samples, truth=True) == known
+
+
+@pytest.mark.parametrize(
+    "options, text",
+    [
+        ({"data": "digits", "normal": "good"}, "`normal` is for images of your own; digits knows where"),
+        ({"data": "mvtec", "anomalous": "bad"}, "`anomalous` is for images of your own"),
+        ({"anomalous": "bad"}, "`anomalous` needs `normal`"),
+        ({"root": "data", "test_normal": "more"}, "`test_normal` needs `normal`"),
+        ({"root": "data", "normal": "good"}, "give one of them"),
+    ],
+)
+def test_an_option_that_would_be_ignored_is_an_error(options, text):
+    with pytest.raises(ValueError, match=text):
+        DataConfig.from_dict(options)
+
+
+def test_names_that_are_not_utf_8_are_names(tmp_path):
+    names = [os.fsdecode(b"\xff.png"), os.fsdecode(b"\xfe.png")]
+    first, second = ([Sample(tmp_path / name, False, None, None, name, name)] for name in names)
+    assert fingerprint(first) != fingerprint(second)
+    assert derive_seed(0, names[0]) != derive_seed(0, names[1])

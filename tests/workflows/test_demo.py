@@ -90,3 +90,27 @@ def test_a_trained_detector_without_maps_has_everything_but_maps(data, tmp_path)
     config = VisualizeConfig(epsilon=4 / 255, steps=2, label="anomalous")
     shown = visualize(result.checkpoint, data.anomalous / "00.png", tmp_path / "pictures", config=config)
     assert shown[0].error is None and shown[0].attacked_score < shown[0].score and shown[0].picture.is_file()
+
+
+def test_overwriting_deletes_a_demo_and_nothing_else(data, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    demo(run, max_time=0.5)
+    (run / "thesis.tex").write_text("mine")
+    monkeypatch.setattr(module, "fit", lambda *_: (_ for _ in ()).throw(RuntimeError("stop")))
+    with pytest.raises(RuntimeError, match="stop"):
+        demo(run, max_time=0.5, overwrite=True)
+    assert [path.name for path in run.iterdir()] == ["thesis.tex"]
+    for content in ("{}", json.dumps(fit_config("default").to_dict()), "no JSON"):
+        (run / "config.json").write_text(content)
+        with pytest.raises(CheckpointError, match="something else than a demo"):
+            demo(run, max_time=0.5, overwrite=True)
+        assert {path.name for path in run.iterdir()} == {"thesis.tex", "config.json"}
+
+
+def test_without_images_the_old_demo_stays(data, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    result = demo(run, max_time=0.5)
+    data.normal.rename(tmp_path / "moved")
+    with pytest.raises(ValueError, match="normal"):
+        demo(run, max_time=0.5, overwrite=True)
+    assert load_checkpoint(result.checkpoint).detector.name == "patchguard"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from robustad.training import Engine
 from robustad.workflows import fit as workflow
 from robustad.workflows._data import DataConfig
 from robustad.workflows._foreground import with_foreground
+from robustad.workflows._run import claimed
 from robustad.workflows.fit import FitConfig, fit, fit_config, resume_config
 
 
@@ -109,7 +111,7 @@ def test_config_survives_json(good, replays):
 def test_foregrounds_are_made_once_and_used(good, tmp_path):
     config = dataclasses.replace(small(good, max_steps=1, look_every=0.0), foreground="classical")
     fit(config, tmp_path / "run")
-    made = sorted((tmp_path / "run" / "foreground" / "train").glob("*.png"))
+    made = sorted((tmp_path / "run" / "foreground" / "train" / "classical").glob("*.png"))
     assert made
     mask = np.asarray(Image.open(made[0])) > 127
     assert mask[20, 20] and not mask[1, 1]
@@ -118,6 +120,9 @@ def test_foregrounds_are_made_once_and_used(good, tmp_path):
     again = with_foreground(samples, "classical", tmp_path / "run" / "foreground" / "train")
     assert again[0].foreground_path == made[0] and made[0].stat().st_mtime_ns == before
     assert with_foreground(samples, "none", tmp_path)[0].foreground_path is None
+    os.utime(samples[0].path)
+    changed = with_foreground(samples, "classical", tmp_path / "run" / "foreground" / "train")
+    assert changed[0].foreground_path != made[0] and changed[1].foreground_path == again[1].foreground_path
 
 
 def test_nothing_to_train_on_is_one_clear_error(tmp_path):
@@ -239,3 +244,28 @@ def test_the_published_cobra_schedule_trains(good, tmp_path):
         small_cobra(good, optimizer="lars", schedule="cobra", learning_rate=0.1), recipe="cobra"
     )
     assert fit(config, tmp_path / "run").steps == 2
+
+
+def test_two_runs_do_not_share_a_folder(good, tmp_path):
+    config = small(good)
+    with claimed(tmp_path / "run", config, resume=False):
+        with (
+            pytest.raises(CheckpointError, match="already holds a run"),
+            claimed(tmp_path / "run", config, resume=False),
+        ):
+            pass
+        assert resume_config(tmp_path / "run") == config
+    with pytest.raises(KeyboardInterrupt), claimed(tmp_path / "other", config, resume=False):
+        raise KeyboardInterrupt
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_run_that_was_killed_before_it_saved_begins_again(good, tmp_path):
+    config = small(good)
+    with claimed(tmp_path / "run", config, resume=False):
+        pass
+    resumed = fit(config, tmp_path / "run", resume=True)
+    assert torch.equal(weights(resumed.checkpoint), weights(fit(config, tmp_path / "fresh").checkpoint))
+    (tmp_path / "run" / "resume.pt").unlink()
+    with pytest.raises(CheckpointError, match="its run has ended"):
+        fit(config, tmp_path / "run", resume=True)

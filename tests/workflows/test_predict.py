@@ -173,3 +173,20 @@ def test_overlays_that_cannot_be(folder, tmp_path, checkpoints, write_image):
     with pytest.raises(ValueError, match="must be a folder"):
         predict(checkpoints["maps"], folder, out, config=PredictConfig(overlays=folder / "0.png"))
     assert not out.exists() and not (tmp_path / "maps").exists()
+
+
+def test_resuming_with_other_overlays_is_refused(folder, tmp_path, checkpoints, monkeypatch):
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        interrupt_after(patched, 1)
+        predict(checkpoints["maps"], folder, tmp_path / "s.csv", config=PredictConfig(batch_size=2))
+    for changes in ({"overlays": tmp_path / "maps"}, {"map_range": (0.0, 1.0)}):
+        with pytest.raises(ValueError, match=f"begun with another {next(iter(changes))}"):
+            predict(checkpoints["maps"], folder, tmp_path / "s.csv", config=PredictConfig(resume=True, **changes))
+
+
+def test_the_scale_of_an_earlier_run_is_not_taken(folder, tmp_path, checkpoints):
+    maps = tmp_path / "maps"
+    maps.mkdir()
+    (maps / "map_range.json").write_text('{"map_range": [100, 200]}')
+    config = PredictConfig(overlays=maps, resume=True)
+    assert predict(checkpoints["maps"], folder, tmp_path / "s.csv", config=config).map_range.high < 100

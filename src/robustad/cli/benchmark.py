@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from argparse import ArgumentTypeError
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from robustad.cli.faults import PARTIAL, UsageError
+from robustad.cli.faults import FAILED, PARTIAL, UsageError
 from robustad.cli.output import facts, note, say
 from robustad.cli.parsing import Parser
 from robustad.cli.values import read_by_name
@@ -55,7 +56,7 @@ def run(arguments: Any) -> int:
     result = benchmark(matrix, out, command=f"robustad benchmark {path} --out {out}", on_cell=note)
     say(leaderboard_markdown(result.boards))
     facts({"leaderboard": result.page, **{f"not measured, {what}": why for what, why in result.failed.items()}})
-    return PARTIAL if result.failed else 0
+    return 0 if not result.failed else PARTIAL if result.boards else FAILED
 
 
 def resume_hint(arguments: Any) -> str:
@@ -63,11 +64,18 @@ def resume_hint(arguments: Any) -> str:
     return "give the same command again to go on"
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 takes 1e-3 for text; people, and YAML 1.2, for a number."""
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+"), None)
+
+
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UsageError(f"{path} does not exist; it must be a YAML file, see below")
     try:
-        values = read_by_name(yaml.safe_load(path.read_text(encoding="utf-8")))
+        values = read_by_name(yaml.load(path.read_text(encoding="utf-8"), _Loader))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     except ArgumentTypeError as error:

@@ -6,7 +6,7 @@ import errno
 
 from robustad.errors import RobustadError
 
-USAGE, PARTIAL, INTERRUPTED = 2, 3, 130
+FAILED, USAGE, PARTIAL, INTERRUPTED = 1, 2, 3, 130
 
 _OS_HINTS = {
     errno.ENOSPC: "free some space and run it again",

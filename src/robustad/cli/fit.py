@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -69,9 +71,12 @@ def run(arguments: Any) -> int:
         config = resume_config(arguments.run_dir)
     else:
         config = instantiate(type(fit_config(arguments.recipe)), arguments)
-        arguments.run_dir = arguments.run_dir or _new_run_dir(config.data.label)
     _check_detector(arguments.detector, config)
-    result = fit(config, Path(arguments.run_dir), resume=arguments.resume)
+    with contextlib.ExitStack() as stack:
+        if arguments.run_dir is None:
+            arguments.run_dir = _new_run_dir(config.data.label)
+            stack.callback(_remove_empty, Path(arguments.run_dir))
+        result = fit(config, Path(arguments.run_dir), resume=arguments.resume)
     values: dict[str, object] = {"checkpoint": result.checkpoint, "steps": f"{result.steps:,}"}
     values["time"] = f"{result.seconds:.0f} s"
     values |= {name: f"{value:.4g}" if isinstance(value, float) else value for name, value in result.figures.items()}
@@ -92,5 +97,17 @@ def _check_detector(asked: str | None, config: Any) -> None:
         raise UsageError(f"recipe {config.recipe!r} trains {trained}, not {asked}; leave out --detector or the recipe")
 
 
+def _remove_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
 def _new_run_dir(label: str) -> str:
-    return f"runs/{label.replace(':', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
+    """A folder that no other run has, even one that begins in the same second."""
+    name = f"runs/{label.replace(':', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
+    for number in itertools.count(2):
+        folder = Path(name if number == 2 else f"{name}-{number - 1}")
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(parents=True)
+            return str(folder)
+    raise AssertionError

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +52,8 @@ def run(arguments: Any) -> int:
     verdict = "" if result.num_anomalous is None else f", {result.num_anomalous:,} anomalous"
     say(f"{scored:,} images scored{verdict}: {result.out}")
     if result.map_range is not None:
-        low, high = result.map_range
-        say(f"overlays: {arguments.overlays} (the same colours elsewhere: --map-range {low:.6g} {high:.6g})")
+        low, high = (format(Decimal(f"{value:.6g}"), "f") for value in result.map_range)  # no 1e-05: it starts with -
+        say(f"overlays: {arguments.overlays} (the same colours elsewhere: --map-range {low} {high})")
     if result.num_failed:
         note(f"{result.num_failed:,} of {result.num_images:,} files could not be used; the first: {result.first_error}")
         return PARTIAL

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ class Store:
         self.folder = None if folder is None else Path(folder)
         self.context = context
         self._memory: dict[str, Arrays] = {}
+        self._used: set[str] = set()
 
     def get(self, *key: object) -> Arrays | None:
         """The arrays of a piece, or None if it has not been finished (or its file is damaged)."""
@@ -35,6 +36,7 @@ class Store:
         if self.folder is None:
             return self._memory.get(name)
         path = self.folder / name
+        self._used.add(name)
         try:
             with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
                 return dict(stored)
@@ -47,14 +49,18 @@ class Store:
         if self.folder is None:
             self._memory[name] = arrays
             return
+        self._used.add(name)
         with atomic_path(self.folder / name) as temporary, temporary.open("wb") as stream:
             np.savez(stream, **arrays)  # type: ignore[arg-type]
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Forget every piece that was asked for or kept here; those of other evaluations stay."""
         self._memory.clear()
         if self.folder is not None:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            for name in self._used:
+                (self.folder / name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # others are in it, or it was never made
+                self.folder.rmdir()
 
     def _name(self, key: tuple[object, ...]) -> str:
         text = "\n".join(repr(part) for part in (self.context, *key))

@@ -4,7 +4,7 @@ from robustad.inference.journal import Journal, journal_path
 from robustad.inference.overlays import MapScale, checked_scale, draw_overlay, map_scale, output_path, write_png
 from robustad.inference.predictor import Predictor, Scored, pick_device, to_images
 from robustad.inference.reading import Picture, Read, picture_reader, read_ahead
-from robustad.inference.sources import Source, Sources
+from robustad.inference.sources import Source, Sources, check_place
 from robustad.inference.tables import TABLES, check_table, write_table
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Scored",
     "Source",
     "Sources",
+    "check_place",
     "check_table",
     "checked_scale",
     "draw_overlay",

@@ -52,7 +52,7 @@ class Sources:
             raise ValueError("`-` (a list on standard input) can be given once, and only where there is one")
         self._stdin = stdin
         self._parts = [(text, _expand(text)) for text in texts]
-        self.folders = [Path(text) for text, found in self._parts if found is None and text != STDIN]
+        self._places = {place for text, found in self._parts for place in _places(text, found)}
         self._base = _common_base([_anchor(text, found) for text, found in self._parts])
 
     def __iter__(self) -> Iterator[Source]:
@@ -69,6 +69,14 @@ class Sources:
     def count(self) -> int | None:
         """Number of images, or None if only reading the list to its end would tell."""
         return None if any(text == STDIN for text, _ in self._parts) else sum(1 for _ in self)
+
+    def reads_from(self, folder: Path) -> Path | None:
+        """The place among the arguments that what is written to a folder would be found in; None = none."""
+        inside = folder.resolve()
+        for place, recursive in sorted(self._places):
+            if place == inside or (recursive and place in inside.parents):
+                return place
+        return None
 
     def _source(self, path: str, error: str | None = None) -> Source:
         return Source(Path(path), _relative(path, self._base), error)
@@ -89,6 +97,24 @@ class Sources:
                 yield self._source(path)
 
 
+def check_place(folder: Path, sources: Sources, option: str) -> None:
+    """Pictures written into a place that is read would be read themselves, in this run or the next.
+
+    Args:
+        folder: Where they go.
+        sources: What is read.
+        option: Name of the option that says so.
+
+    Raises:
+        ValueError: If the folder lies in such a place, or is a file.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"`{option}` must be a folder, got the file {folder}")
+    place = sources.reads_from(folder)
+    if place is not None:
+        raise ValueError(f"`{option}` {folder} lies inside {place}, which is read; choose a folder outside of it")
+
+
 def _strip(line: str) -> str:
     return line.rstrip("\r\n")
 
@@ -99,11 +125,28 @@ def _expand(text: str) -> list[str] | None:
         return None
     if Path(text).exists():
         return [text]
-    found = sorted(glob.glob(text, recursive=True)) if glob.has_magic(text) else []  # noqa: PTH207 - absolute ones too
+    found = _outermost(sorted(glob.glob(text, recursive=True))) if glob.has_magic(text) else []  # noqa: PTH207 - absolute
     if not found:
         reason = "matches no file" if glob.has_magic(text) else "does not exist"
         raise LayoutError(f"{text} {reason}; check the path")
     return found
+
+
+def _outermost(paths: list[str]) -> list[str]:
+    """Without what lies in a folder that is among them, which is read as a whole."""
+    folders = {Path(path) for path in paths if Path(path).is_dir()}
+    return [path for path in paths if folders.isdisjoint(Path(path).parents)] if folders else paths
+
+
+def _places(text: str, found: list[str] | None) -> set[tuple[Path, bool]]:
+    """Folders that an argument reads from, and whether with all that is below them."""
+    if text == STDIN:
+        return set()
+    if found is None:
+        return {(Path(text).resolve(), True)}
+    folders = {Path(path) for path in found if Path(path).is_dir()}
+    parents = {Path(path).parent for path in found if Path(path) not in folders}
+    return {(folder.resolve(), True) for folder in folders} | {(folder.resolve(), "**" in text) for folder in parents}
 
 
 def _anchor(text: str, found: list[str] | None) -> str:

@@ -48,11 +48,25 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         check_choice("data", self.data, CATALOG)
+        self._check_used()
         if self.against is None:
             return
         check_against(self.data, self.others)
         if self.category not in (None, ALL):
             raise ValueError(f"`against` makes every class of {self.data} normal; leave category {self.category!r} out")
+
+    def _check_used(self) -> None:
+        """An option that would be ignored is an error."""
+        given = [
+            name for name in ("anomalous", "masks", "foreground", "test_normal") if getattr(self, name) is not None
+        ]
+        if self.data != "folder" and (self.normal or given):
+            name = "normal" if self.normal else given[0]
+            raise ValueError(f"`{name}` is for images of your own; {self.data} knows where its images lie")
+        if self.data == "folder" and self.normal is None and given:
+            raise ValueError(f"`{given[0]}` needs `normal`, a folder of normal images, beside it")
+        if self.normal is not None and self.root is not None:
+            raise ValueError("`root` and `normal` both say where normal images lie; give one of them")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
@@ -133,7 +147,8 @@ def fingerprint(samples: Sequence[Sample], *, truth: bool = False) -> str:
     digest, contents = hashlib.sha256(), dict[Path, bytes]()
     for sample in samples:
         size = sample.path.stat().st_size if sample.path.is_file() else -1
-        digest.update(f"{sample.name}\0{size}\0{sample.crop}\n".encode())
+        # names that are not UTF-8 are names, too
+        digest.update(f"{sample.name}\0{size}\0{sample.crop}\n".encode(errors="surrogateescape"))
         if truth:
             digest.update(f"{sample.label}\0{sample.boxes}\0".encode())
             for path in (sample.path, sample.mask_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,7 +22,7 @@ def with_foreground(samples: Sequence[Sample], method: str, folder: Path) -> lis
     Args:
         samples: Normal images.
         method: A key of `FOREGROUND`; ``none`` changes nothing.
-        folder: Where masks are written, ``NUMBER-STEM.png``.
+        folder: Where masks are written, ``METHOD/NUMBER-STEM-VERSION.png``: those of another file are not used.
     """
     if method == "none":
         return list(samples)
@@ -30,8 +31,15 @@ def with_foreground(samples: Sequence[Sample], method: str, folder: Path) -> lis
         if sample.foreground_path is not None or sample.crop is not None:
             result.append(sample)
             continue
-        path = folder / f"{number:06d}-{sample.path.stem}.png"
+        path = folder / method / f"{number:06d}-{sample.path.stem}-{_version(sample.path)}.png"
         if not path.exists():
             write_mask(find(read_image(sample.path)), path)
         result.append(sample._replace(foreground_path=path))
     return result
+
+
+def _version(path: Path) -> str:
+    """Of a file's name, size and time of change."""
+    about = path.stat()
+    text = f"{path.resolve()} {about.st_size} {about.st_mtime_ns}"
+    return hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=4).hexdigest()

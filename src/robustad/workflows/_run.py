@@ -11,13 +11,14 @@ from typing import Any
 
 from robustad.errors import CheckpointError
 from robustad.files import read_json, write_json
+from robustad.training.state import STATE_FILE
 
 CONFIG_FILE, LOG_FILE, CHECKPOINT = "config.json", "log.jsonl", "checkpoint"
 
 
 @contextmanager
 def claimed(run: Path, config: Any, *, resume: bool) -> Iterator[None]:
-    """The folder holds a run from the moment that everything is prepared; an error before leaves none behind.
+    """The folder holds a run from here on; an error or an interruption in this block leaves none behind.
 
     Foreground masks stay: each is whole, costs time, and is used again.
 
@@ -27,19 +28,23 @@ def claimed(run: Path, config: Any, *, resume: bool) -> Iterator[None]:
         resume: The folder already holds the run.
 
     Raises:
-        CheckpointError: If it holds one and is not to be resumed.
+        CheckpointError: If it holds one and is not to be resumed, even one that began a moment ago.
     """
     if resume:
         yield
         return
-    if (run / CONFIG_FILE).exists():
-        raise CheckpointError(f"{run} already holds a run; continue it with --resume, or choose another --run-dir")
     before = set(run.iterdir()) if run.exists() else None
     run.mkdir(parents=True, exist_ok=True)
     try:
-        yield
+        (run / CONFIG_FILE).touch(exist_ok=False)
+    except FileExistsError:
+        text = f"{run} already holds a run; continue it with --resume, or choose another --run-dir"
+        raise CheckpointError(text) from None
+    try:
         write_json(run / CONFIG_FILE, config.to_dict())
-    except Exception:
+        yield
+    except BaseException:
+        (run / CONFIG_FILE).unlink(missing_ok=True)
         if run / "cache" not in (before or ()):
             shutil.rmtree(run / "cache", ignore_errors=True)
         (run / LOG_FILE).unlink(missing_ok=True)
@@ -47,6 +52,21 @@ def claimed(run: Path, config: Any, *, resume: bool) -> Iterator[None]:
             with contextlib.suppress(OSError):  # masks are in it
                 run.rmdir()
         raise
+
+
+def goes_on(run: Path) -> bool:
+    """Whether a run that is resumed has a state to go on from; one that was killed before its first begins again."""
+    return (run / STATE_FILE).exists() or (run / CHECKPOINT).exists()
+
+
+def forget(run: Path) -> None:
+    """Delete what a run wrote into its folder, and the folder if nothing else is in it."""
+    for name in ("cache", "foreground", "tensorboard", "test", CHECKPOINT):
+        shutil.rmtree(run / name, ignore_errors=True)
+    for name in (LOG_FILE, STATE_FILE, CONFIG_FILE):
+        (run / name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        run.rmdir()
 
 
 def read_config(run_dir: str | Path) -> dict[str, Any]:

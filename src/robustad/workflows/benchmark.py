@@ -54,6 +54,8 @@ class Matrix:
             raise ValueError("a matrix needs at least one of each: `detectors`, `data`, `seeds`")
         if len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
             raise ValueError(f"`seeds` must be whole numbers from 0 on, each once, got {list(self.seeds)}")
+        if BASELINE in self.detectors:
+            raise ValueError(f"a detector cannot be called {BASELINE!r}: the trivial baseline is; choose another name")
         for where, names in (("detectors", self.detectors), ("data", self.data)):
             folders = [_folder_name(name) for name in names]
             if len(set(folders)) < len(folders):
@@ -82,7 +84,7 @@ class Matrix:
         return cls(
             detectors={str(name): dict(options) for name, options in detectors.items()},
             data=_all_data(values.get("data") or []),
-            seeds=tuple(_whole(seed) for seed in values.get("seeds", [0])),
+            seeds=_seeds(values.get("seeds", [0])),
             test=_within("test", lambda: from_plain(TestConfig, values.get("test") or {})),
         )
 
@@ -163,7 +165,7 @@ def benchmark(
                 on_cell(f"cell {number} of {len(todo)}: {place.text}{eta}")
             try:
                 found = measure(place, matrix.test)
-            except (OSError, ValueError, RuntimeError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with a cell, the others are measured
                 failed[place.text] = " ".join(str(error).split()) or type(error).__name__
             done += 1
         if found is not None:
@@ -196,6 +198,8 @@ def configured(options: Mapping[str, Any], data: DataConfig, seed: int) -> FitCo
         raise ValueError("`data` stands beside `detectors`, not below a detector")
     plain = fit_config(str(options.get("recipe", "default")), data.data).to_dict()
     training = dict(options.get("training") or {})
+    if "seed" in training:
+        raise ValueError("`seeds` stands beside `detectors`, not below a detector: leave training.seed out")
     if {"max_steps", "max_epochs"} & set(training):
         training.setdefault("max_time", None)
     merged = _merged(plain, {**options, "training": {**training, "seed": seed}, "data": data.to_dict()})
@@ -258,8 +262,9 @@ def _write(
         baselines |= {at} if own != {BASELINE} else set()
         report = place.folder / "test" / REPORT
         reports.setdefault(key, {})[place.seed] = report.relative_to(out).as_posix()
-        checks = [check for check in found.details.get("health", []) if check["passed"] is False]
-        health.setdefault(key, {})[place.seed] = [str(check["name"]) for check in checks]
+        if checks := found.details.get("health"):
+            bad = [str(check["name"]) for check in checks if check["passed"] is False]
+            health.setdefault(key, {})[place.seed] = bad
     made = boards(rows, reports=reports, failed_checks=health)
     about = {"created": f"{started:%-d %B %Y}", "command": command}
     write_text(out / f"{LEADERBOARD}.html", leaderboard_html(made, failed=failed, **about))
@@ -311,6 +316,12 @@ def _within(where: str, build: Callable[[], Any]) -> Any:
         return build()
     except (ValueError, TypeError) as error:
         raise ValueError(f"{where}: {error}") from error
+
+
+def _seeds(values: Any) -> tuple[int, ...]:
+    if not isinstance(values, list):
+        raise ValueError(f"`seeds` must be a list, e.g. [0, 1, 2], got {values!r}")
+    return tuple(_whole(seed) for seed in values)
 
 
 def _whole(seed: Any) -> int:

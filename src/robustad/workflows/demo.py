@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from robustad._checks import check_choice
+from robustad.errors import CheckpointError
 from robustad.training import FIRST_RECIPES
-from robustad.workflows._data import DataConfig
-from robustad.workflows._run import CONFIG_FILE
-from robustad.workflows.fit import FitConfig, fit, fit_config
+from robustad.workflows._data import DataConfig, load_split
+from robustad.workflows._run import CONFIG_FILE, forget
+from robustad.workflows.fit import FitConfig, fit, fit_config, resume_config
 from robustad.workflows.test import TestResult, test
 from robustad.workflows.test_config import TestConfig
 
@@ -93,14 +93,26 @@ def demo(
 
     Raises:
         MissingExtra: If the packages of the extra ``demo`` are not installed.
-        CheckpointError: If ``run_dir`` already holds a run, and ``overwrite`` is False.
+        CheckpointError: If ``run_dir`` already holds a run, and ``overwrite`` is False, or what it holds is no demo.
         ValueError: If the detector is none that can be trained.
     """
     run, config = Path(run_dir), demo_config(detector)
     if overwrite and (run / CONFIG_FILE).is_file():
-        shutil.rmtree(run)
+        load_split(DATA, seed=seed)  # if there are no images, there will be no new demo
+        _forget_demo(run)
     training = dataclasses.replace(config.training, max_time=max_time, max_steps=None, seed=seed)
     fitted = fit(dataclasses.replace(config, training=training), run)
-    command = f"robustad demo --detector {detector} --run-dir {run} --seed {seed}"
+    command = f"robustad demo --detector {detector} --run-dir {run} --seed {seed} --max-time {max_time:g}"
     tested = test(fitted.checkpoint, None, TEST, run / "test", command=command)
     return DemoResult(fitted.checkpoint, tested)
+
+
+def _forget_demo(run: Path) -> None:
+    """Delete what a demo left in its folder."""
+    try:
+        data = resume_config(run).data
+    except (ValueError, TypeError):
+        data = None
+    if data != DATA:
+        raise CheckpointError(f"{run} holds something else than a demo and is left as it is; choose another --run-dir")
+    forget(run)

@@ -32,7 +32,7 @@ from robustad.training.runlog import read_log
 from robustad.workflows._batches import batches, stack
 from robustad.workflows._data import DataConfig, fingerprint, load_split
 from robustad.workflows._foreground import with_foreground
-from robustad.workflows._run import CHECKPOINT, LOG_FILE, claimed, read_config
+from robustad.workflows._run import CHECKPOINT, LOG_FILE, claimed, goes_on, read_config
 
 MAX_PREPARED = 1024  # normal images that statistics and references are taken from
 
@@ -154,7 +154,7 @@ def fit(config: FitConfig, run_dir: str | Path, *, resume: bool = False) -> FitR
     with claimed(run, config, resume=resume):
         train = with_foreground(train, config.foreground, run / "foreground" / "train")
         held_out = with_foreground(held_out, config.foreground, run / "foreground" / "held_out")
-        engine = _engine(config, train, held_out, generator, run, resume=resume)
+        engine = _engine(config, train, held_out, generator, run, resume=resume and goes_on(run))
     result = engine.run()
     detector = result.network
     assert isinstance(detector, AnomalyDetector)

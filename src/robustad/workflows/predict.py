@@ -20,6 +20,7 @@ from robustad.inference import (
     Scored,
     Source,
     Sources,
+    check_place,
     check_table,
     checked_scale,
     draw_overlay,
@@ -106,15 +107,18 @@ def predict(
     config = config or PredictConfig()
     target = check_table(out)
     sources = Sources([images] if isinstance(images, str | Path) else images, stdin=stdin)
-    _check_overlays(config.overlays, sources)
+    if config.overlays is not None:
+        check_place(config.overlays, sources, "overlays")
+    given = None if config.map_range is None else checked_scale(*config.map_range)
     predictor = Predictor(
         checkpoint, batch_size=config.batch_size, device=config.device, num_workers=config.num_workers
     )
     if config.overlays is not None and not predictor.detector.has_maps:
         raise ValueError(f"a {predictor.detector.name} detector gives no anomaly maps; leave `overlays` out")
-    drawing = _Overlays(config.overlays, predictor.checkpoint, config.map_range, config.resume)
     columns = ["path", "score", *(["anomalous"] if predictor.calibration else []), "error"]
-    with Journal(journal_path(target), _header(predictor.checkpoint), resume=config.resume) as journal:
+    header = _header(predictor.checkpoint, config.overlays, given)
+    with Journal(journal_path(target), header, resume=config.resume) as journal:
+        drawing = _Overlays(config.overlays, predictor.checkpoint, given, resumed=journal.num_kept > 0)
         _score_all(predictor, sources, journal, drawing)
         tally = _Tally()
         _check_tally(journal, tally.count(journal.rows()))
@@ -160,13 +164,10 @@ def skip_done(sources: Iterable[Source], journal: Journal) -> Iterator[Source]:
 class _Overlays:
     """Draws the pictures of a run on one scale, which the first batch with a map decides unless it is given."""
 
-    def __init__(
-        self, folder: Path | None, checkpoint: Checkpoint, given: tuple[float, float] | None, resume: bool
-    ) -> None:
-        self.folder = folder
-        self.scale = None if given is None else checked_scale(*given)
+    def __init__(self, folder: Path | None, checkpoint: Checkpoint, given: MapScale | None, *, resumed: bool) -> None:
+        self.folder, self.scale = folder, given
         self._checkpoint = checkpoint
-        if folder is not None and self.scale is None and resume and (folder / _SCALE_FILE).exists():
+        if folder is not None and given is None and resumed and (folder / _SCALE_FILE).exists():
             self.scale = checked_scale(*read_json(folder / _SCALE_FILE)["map_range"])
 
     def draw(self, batch: list[Scored]) -> None:
@@ -224,25 +225,13 @@ def _row(scored: Scored) -> dict[str, Any]:
     }
 
 
-def _header(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What rows of one table must have in common."""
+def _header(checkpoint: Checkpoint, overlays: Path | None, given: MapScale | None) -> dict[str, Any]:
+    """What rows of one table, and their overlays, must have in common."""
     assert checkpoint.path is not None
     calibration = checkpoint.calibration
     return {
         "checkpoint": read_json(checkpoint.path / "config.json")["weights_sha256"],
         "calibration": None if calibration is None else dataclasses.asdict(calibration),
+        "overlays": None if overlays is None else str(overlays.resolve()),
+        "map_range": None if given is None else list(given),
     }
-
-
-def _check_overlays(overlays: Path | None, sources: Sources) -> None:
-    """Overlays inside a folder that is read would be scored themselves, in this run or the next."""
-    if overlays is None:
-        return
-    if overlays.exists() and not overlays.is_dir():
-        raise ValueError(f"`overlays` must be a folder, got the file {overlays}")
-    inside = overlays.resolve()
-    for folder in sources.folders:
-        if folder.resolve() in (inside, *inside.parents):
-            raise ValueError(
-                f"`overlays` {overlays} lies inside {folder}, which is read; choose a folder outside of it"
-            )

@@ -19,7 +19,7 @@ from robustad.files import write_json
 from robustad.synthesis import PseudoAnomalies, PseudoAnomalyConfig
 from robustad.training import Batches, Engine, SceneTasks, Schedule, TaskDetector, TaskLook, TaskMethod, TrainingConfig
 from robustad.training.runlog import read_log
-from robustad.workflows._run import LOG_FILE, claimed, read_config
+from robustad.workflows._run import LOG_FILE, claimed, goes_on, read_config
 
 WEIGHTS, FACTS = "weights.safetensors", "weights.json"
 _LOOK_TESTS = 8  # images of each task that is looked at: its AUROC has few of them, its mean over tasks has many
@@ -109,7 +109,7 @@ def pretrain(config: PretrainConfig, run_dir: str | Path, *, resume: bool = Fals
     run, training = Path(run_dir), config.training
     tasks = _tasks(config, config.processes, config.tests, training.seed)
     with claimed(run, config, resume=resume):
-        engine = _engine(config, tasks, run, resume=resume)
+        engine = _engine(config, tasks, run, resume=resume and goes_on(run))
     result = engine.run()
     rows = [row for row in read_log(run / LOG_FILE) if "look_AUROC" in row]
     facts = {

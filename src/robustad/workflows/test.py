@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 RESULTS, REPORT = "results.json", "report.html"
 _CACHE = "test-cache"  # not "cache": the folder may be a training run's
+_PIXELS = "images"  # beside the finished pieces in it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +124,7 @@ test.__test__ = False  # type: ignore[attr-defined]
 
 def _images(loaded: Candidate, samples: list[Sample], folder: Path) -> ImageDataset:
     published = loaded.info.get("recipe") == "published"
-    return ImageDataset(samples, loaded.detector.image_size, cache_dir=folder / _CACHE, published=published)
+    return ImageDataset(samples, loaded.detector.image_size, cache_dir=folder / _CACHE / _PIXELS, published=published)
 
 
 def _write(
@@ -139,20 +141,24 @@ def _write(
     }
     results = Results.of_run(
         loaded.title or "test",
-        [*findings.rows, *findings.by_kind, *_new(findings.corrupted), *findings.certified, *findings.threats],
+        _once([*findings.rows, *findings.by_kind, *findings.corrupted, *findings.certified, *findings.threats]),
         command=findings.command,
         started=findings.started,
         details=details,
     )
     write_report(build_report(findings, results), folder / REPORT)
     results.write(folder / RESULTS)
+    shutil.rmtree(folder / _CACHE / _PIXELS, ignore_errors=True)
     store.clear()
     return TestResult(report=folder / REPORT, results=folder / RESULTS, rows=findings.rows, verdicts=findings.verdicts)
 
 
-def _new(corrupted: list[Row]) -> Iterable[Row]:
-    """Without the clean AUROC, which stands among the other rows."""
-    return (row for row in corrupted if row.attack != "none" or row.metric != "image_AUROC")
+def _once(rows: Iterable[Row]) -> list[Row]:
+    """Each figure once: the clean AUROC and what is exactly known of brightness belong to several tables."""
+    kept: dict[tuple[object, ...], Row] = {}
+    for row in rows:
+        kept.setdefault((row.detector, row.attack, row.norm, row.epsilon, row.targets, row.metric, row.against), row)
+    return list(kept.values())
 
 
 def _load(checkpoint: str | Path, config: TestConfig) -> Candidate:

@@ -20,7 +20,17 @@ from robustad.attacks import PGD, ImageObjective
 from robustad.data.layouts import MaskFinder
 from robustad.errors import ImageError, LayoutError
 from robustad.images import read_image, read_mask, resize_mask
-from robustad.inference import MapScale, Predictor, Scored, Sources, map_scale, output_path, to_images, write_png
+from robustad.inference import (
+    MapScale,
+    Predictor,
+    Scored,
+    Sources,
+    check_place,
+    map_scale,
+    output_path,
+    to_images,
+    write_png,
+)
 from robustad.types import Prediction
 from robustad.visual import strip
 
@@ -111,6 +121,7 @@ def visualize(
     """
     config = config or VisualizeConfig()
     sources = Sources([images] if isinstance(images, str | Path) else images)
+    check_place(Path(out), sources, "out")
     if config.masks is not None and not config.masks.is_dir():
         raise LayoutError(f"folder {config.masks} does not exist; give the folder of the masks")
     work = _Work(Predictor(checkpoint, batch_size=config.batch_size, device=config.device), config, Path(out))

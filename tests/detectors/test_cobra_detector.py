@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections import Counter
 
@@ -145,3 +146,11 @@ def test_options_are_checked(options, text):
 def test_an_unknown_backbone_is_named():
     with pytest.raises(ValueError, match="resnet18"):
         Cobra(CobraConfig(backbone="resnet19"))
+
+
+def test_a_classifier_that_fails_on_normal_images_does_not_turn_the_score_around(detector):
+    detector = copy.deepcopy(detector)
+    with torch.no_grad():
+        detector.classifier.bias.fill_(-1e3)
+    detector.remember([images(4)])
+    assert not detector.logit_weights.any() and detector.projection_weights.isfinite().all()

@@ -19,7 +19,7 @@ from robustad.attacks import APGD, FGSM, PGD, MomentumPGD, ScoreObjective
 from robustad.attacks.base import Best, Climb
 from robustad.attacks.projections import Ball
 from robustad.detectors import Cobra, CobraConfig, PatchGuard, PatchGuardConfig
-from robustad.synthesis import PseudoAnomalies
+from robustad.synthesis import LikelihoodFilter, PseudoAnomalies
 from robustad.training import (
     Batch,
     CobraMethod,
@@ -141,3 +141,23 @@ def test_values_go_to_a_device_and_a_device_is_found(monkeypatch):
     sent.clear()
     to_device(Watched(), META)
     assert sent == [("meta", {})]
+
+
+def test_cobra_remembers_images_where_its_network_is(monkeypatch):
+    detector = Cobra(CobraConfig(image_size=SIZE, width=2)).to(META)
+    seen = []
+    monkeypatch.setattr(detector, "mean_features", lambda images: seen.append(images.device) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        detector.complete([torch.rand(2, 3, SIZE, SIZE)])
+    assert seen == [META]
+
+
+def test_the_likelihood_filter_computes_where_it_was_fitted():
+    normals = torch.rand(12, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    made = LikelihoodFilter(normals, share=0.1, features=lambda x: x.mean(dim=(2, 3)))
+    made.gaussian = type(made.gaussian)(*(part.to(META) for part in made.gaussian))
+    seen = []
+    made.features = lambda images: seen.append(images.device) or 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        made.surprise(normals[:3])
+    assert seen == [META]

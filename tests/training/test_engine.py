@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning_fabric import Fabric
 
 from robustad.detectors import PatchGuard, PatchGuardConfig
 from robustad.errors import CheckpointError, TrainingError
@@ -195,6 +196,77 @@ def test_there_are_as_many_looks_as_time_was_kept_for_and_one_at_the_end(tmp_pat
     for engine.state.step in range(1, total + 1):
         due += [engine.state.step] * engine._look_is_due()
     assert len(due) == min(total, round(1 / every)) and due[-1] == total
+
+
+def test_looks_never_take_more_than_their_share_of_the_time(tmp_path, monkeypatch):
+    for seconds, most in ((0.01, 4), (0.12, 2), (0.5, 0)):
+        seen = []
+
+        def look(_, seconds=seconds, seen=seen):
+            time.sleep(seconds)
+            seen.append(seconds)
+            return {LOOK_FIGURE: 0.9}
+
+        training = config(look_every=0.25, max_steps=None, max_time=2.0)
+        engine = make(tmp_path / str(seconds), training, look=look)
+        engine.run()
+        assert len(seen) - 1 <= most, "the first is a trial"
+
+
+def test_few_images_explain_a_large_fall(tmp_path):
+    class Look:
+        tolerance = 0.4
+
+        def __init__(self):
+            self.figures = iter([0.9, 0.95, 0.6, 0.56])
+
+        def __call__(self, _):
+            return {LOOK_FIGURE: next(self.figures)}
+
+    assert make(tmp_path, config(look_every=0.25), look=Look()).run().kept_step == 8
+
+
+@pytest.mark.parametrize("moment", ["loss", "after_backward", "update"])
+def test_ctrl_c_at_any_moment_is_resumed_exactly(tmp_path, moment):
+    whole = make(tmp_path / "a", config()).run()
+    broken, calls = make(tmp_path / "b", config()), []
+    owner = broken.average if moment == "update" else broken.method
+    usual = getattr(owner, moment)
+
+    def pressed(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+        return usual(*args, **kwargs)
+
+    setattr(owner, moment, pressed)
+    with pytest.raises(KeyboardInterrupt):
+        broken.run()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    resumed = make(tmp_path / "b", config(), resume=True)
+    assert resumed.state.step == 4
+    assert torch.equal(weights(whole), weights(resumed.run()))
+
+
+def test_a_second_ctrl_c_does_not_wait_and_saves_nothing_half_done(tmp_path):
+    broken = make(tmp_path, config())
+    broken.average.update = lambda *_: [os.kill(os.getpid(), signal.SIGINT) for _ in range(2)]
+    with pytest.raises(KeyboardInterrupt):
+        broken.run()
+    assert broken.state.step == 0 and not (tmp_path / "resume.pt").exists()
+
+
+def test_the_optimisers_state_follows_the_weights(tmp_path):
+    """As to a GPU: Fabric moves weights, not what an optimiser keeps of them."""
+
+    class Doubling(Fabric):
+        def setup(self, module, *optimizers, **options):
+            return super().setup(module.double(), *optimizers, **options)
+
+    make(tmp_path, config(max_steps=2)).run()
+    engine = make(tmp_path, config(max_steps=2), resume=True, fabric=Doubling(accelerator="cpu"))
+    state = engine.optimizer.state_dict()["state"].values()
+    assert {part["exp_avg"].dtype for part in state} == {torch.float64}
 
 
 def test_a_small_scatter_keeps_the_last_weights(tmp_path):

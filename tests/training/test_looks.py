@@ -9,6 +9,7 @@ from torch import nn
 from robustad.synthesis import PseudoAnomalies, PseudoAnomalyConfig
 from robustad.training import EarlyLook
 from robustad.training.engine import LOOK_FIGURE
+from robustad.training.state import COLLAPSE
 from robustad.types import Prediction
 
 
@@ -75,3 +76,8 @@ def test_every_look_sees_the_same_pseudo_anomalies():
     one, two, other = (EarlyLook(images, foreground, generator, epsilon=0.01, seed=s) for s in (0, 0, 50))
     assert torch.equal(one.images, two.images) and not torch.equal(one.images, other.images)
     assert torch.equal(one.images[:6], images) and one.labels.tolist() == [False] * 6 + [True] * 6
+
+
+def test_fewer_images_explain_larger_falls():
+    falls = [look(count).tolerance for count in (2, 6, 24, 400)]
+    assert falls == sorted(falls, reverse=True) and falls[-1] == COLLAPSE and falls[2] == pytest.approx(0.1, abs=0.01)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from robustad._checks import check_at_least, check_choice, check_fraction
+from robustad._devices import device_of, to_device
 from robustad._random import derive_seed
 from robustad.backbones.resnet import ResNet18
 from robustad.detectors._coreset import farthest_points
@@ -203,7 +204,7 @@ class Cobra(AnomalyDetector):
             ValueError: If there is no image.
         """
         self.eval()
-        parts = [self.mean_features(batch) for batch in batches]
+        parts = [self.mean_features(to_device(batch, device_of(self))) for batch in batches]
         if not parts:
             raise ValueError("there is no normal image to remember")
         self._set_memory(CobraOutput(*(torch.cat(field) for field in zip(*parts, strict=True))))
@@ -224,4 +225,6 @@ class Cobra(AnomalyDetector):
         self.config = dataclasses.replace(self.config, num_axes=axes.shape[1])
         self.axes = axes.to(self.axes).contiguous()
         self.projection_weights = 1 / lengths.mean(0).to(self.projection_weights)
-        self.logit_weights = 1 / diagonal.mean(0).to(self.logit_weights)
+        logits = diagonal.mean(0).to(self.logit_weights)
+        # a classifier that does not know its own normal images says nothing, and must not turn the score around
+        self.logit_weights = torch.where(logits > 0, 1 / logits, 0)

@@ -75,8 +75,11 @@ class LikelihoodFilter:
         self.limit = float(torch.quantile(_left_out(rows), 1 - share))
 
     def surprise(self, images: Tensor) -> Tensor:
-        """How unlikely images ``(N, 3, S, S)`` are, ``(N,)``: squared Mahalanobis distance of their features."""
-        return self.gaussian.surprise(self._rows(images))
+        """How unlikely images ``(N, 3, S, S)`` are, ``(N,)``: squared Mahalanobis distance of their features.
+
+        Images may lie anywhere; features are computed where those of the normal images were.
+        """
+        return self.gaussian.surprise(self._rows(images.to(self.gaussian.centre.device))).to(images.device)
 
     def accepts(self, images: Tensor) -> Tensor:
         """Whether images count as anomalous, ``(N,)`` bool."""

@@ -22,10 +22,14 @@ from robustad.training.average import WeightAverage
 from robustad.training.batches import Batch, Batches
 from robustad.training.budget import StepBudget
 from robustad.training.config import TrainingConfig
+from robustad.training.interrupts import interrupts_wait
 from robustad.training.lars import LARS
 from robustad.training.runlog import RunLog, read_log
 from robustad.training.schedules import cobra_cosine, cosine_with_warmup, published_cosine
-from robustad.training.state import STATE_FILE, TrainingState
+from robustad.training.state import COLLAPSE, STATE_FILE, TrainingState
+
+LOOKING = 0.15
+"""Largest share of a time budget that goes to early looks; there are fewer of them where they take more."""
 
 
 class StepContext(NamedTuple):
@@ -134,12 +138,14 @@ class Engine:
         self.average = WeightAverage(method.network, config.average_decay)
         self.optimizer = make_optimizer(method.network, config)
         self.state = TrainingState(config=config.to_dict())
-        if resume:
-            self._restore()
+        self._torn = False
+        optimizer = self._restore() if resume else None
         if config.compile:  # after the weight average, which is a copy, and in place: names of tensors stay
             for name in method.compiled_parts:
                 getattr(method.network, name).compile()
         self.network, self.optimizer = self.fabric.setup(method.network, self.optimizer)
+        if optimizer is not None:  # now that the weights are where they stay: its state goes to them
+            self.optimizer.load_state_dict(optimizer)
         self.average.module.to(self.fabric.device)
         for name in method.forward_methods:
             self.network.mark_forward_method(name)
@@ -149,6 +155,8 @@ class Engine:
     def run(self) -> RunResult:
         """Train to the end; an interruption (Ctrl-C) saves the resume state first, and so does the end.
 
+        Ctrl-C waits for the update that is being made; a second one does not, and leaves the last saved state.
+
         Raises:
             TrainingError: If the loss becomes infinite or NaN; the last resume state is left as it was.
         """
@@ -157,9 +165,11 @@ class Engine:
         with Progress("training", self.state.total, initial=self.state.step, enabled=self.fabric.is_global_zero) as bar:
             stream = self.batches.start_at(self.state.step)
             try:
-                self._loop(stream, budget, bar)
+                with interrupts_wait() as asked:
+                    self._loop(stream, budget, bar, asked)
             except KeyboardInterrupt:
-                self._save()
+                if not self._torn:
+                    self._save()
                 raise
         self._save()  # what is left to do to the detector may be interrupted as well
         self.log.close()
@@ -180,16 +190,23 @@ class Engine:
         if self.look is not None and config.look_every:
             began = time.perf_counter()  # one look is timed beforehand; its result does not count
             self.look(self.average.module)
-            budget.reserved = (time.perf_counter() - began) * self._num_looks
+            seconds = time.perf_counter() - began
+            affordable = int(LOOKING * config.max_time / seconds)
+            if affordable < self._num_looks:  # one look has none to compare with
+                self.state.looks = affordable if affordable > 1 else 0
+            budget.reserved = seconds * self._num_looks
         return budget
 
-    def _loop(self, stream: Iterator[Batch], budget: StepBudget | None, bar: Progress) -> None:
+    def _loop(
+        self, stream: Iterator[Batch], budget: StepBudget | None, bar: Progress, asked: Callable[[], bool]
+    ) -> None:
         state, last_saved, note = self.state, time.perf_counter(), ""
         while state.total is None or state.step < state.total:
             if budget is not None:
                 budget.step_begins()
             figures = self._step(next(stream))
             state.step += 1
+            self._torn = False
             if budget is not None and state.total is None:
                 state.total = budget.step_ends(state.step)
             if state.step % 10 == 0 or state.step == state.total:
@@ -203,6 +220,8 @@ class Engine:
                 self._check_finite(float(figures["loss"]))
                 self._save()
                 last_saved = time.perf_counter()
+            if asked():
+                raise KeyboardInterrupt
 
     def _check_finite(self, loss: float) -> None:
         if math.isfinite(loss):
@@ -224,6 +243,7 @@ class Engine:
             losses = self.method.loss(self.network, batch, context)
             self.optimizer.zero_grad()
             self.fabric.backward(losses.total)
+            self._torn = True  # from here to the next step, what would be saved belongs to two of them
             self.method.after_backward()
         if config.gradient_clip:
             self.fabric.clip_gradients(
@@ -235,13 +255,13 @@ class Engine:
 
     def _look_is_due(self) -> bool:
         state = self.state
-        if self.look is None or not self.config.look_every or not state.total:
+        if self.look is None or not self.config.look_every or not state.total or not self._num_looks:
             return False
         return state.step * self._num_looks // state.total > (state.step - 1) * self._num_looks // state.total
 
     @property
     def _num_looks(self) -> int:
-        return max(1, round(1 / self.config.look_every))
+        return max(1, round(1 / self.config.look_every)) if self.state.looks is None else self.state.looks
 
     def _look(self) -> None:
         assert self.look is not None
@@ -257,7 +277,8 @@ class Engine:
     def _kept(self) -> tuple[nn.Module, int]:
         """The averaged weights of the last step, or of the best look if the last one had clearly collapsed."""
         state, network = self.state, self.average.module
-        if state.best_weights and state.best_step < state.step and state.collapsed(self._last_look()):
+        tolerance = getattr(self.look, "tolerance", COLLAPSE)
+        if state.best_weights and state.best_step < state.step and state.collapsed(self._last_look(), tolerance):
             network.load_state_dict(state.best_weights)
             return network.eval(), state.best_step
         return network.eval(), state.step
@@ -276,12 +297,14 @@ class Engine:
                 carried=self.method.carried(),
             )
 
-    def _restore(self) -> None:
+    def _restore(self) -> dict[str, Any]:
+        """All but the optimiser's state, which is returned."""
         self.state, stored = TrainingState.load(self.folder, self.config.to_dict())
         self.method.network.load_state_dict(stored["network"])
         self.average.module.load_state_dict(stored["average"])
-        self.optimizer.load_state_dict(stored["optimizer"])
         self.method.restore(stored["carried"])
+        optimizer: dict[str, Any] = stored["optimizer"]
+        return optimizer
 
 
 def make_fabric(config: TrainingConfig, **options: Any) -> Fabric:

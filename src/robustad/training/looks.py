@@ -13,6 +13,10 @@ from robustad.attacks import PGD, ImageObjective
 from robustad.metrics import auroc
 from robustad.training.engine import LOOK_FIGURE
 from robustad.training.generators import Generator
+from robustad.training.state import COLLAPSE
+
+SCATTER = 0.5
+"""Two standard errors of the difference of two looks at one image of each class; more images, smaller by the root."""
 
 
 class EarlyLook:
@@ -25,6 +29,9 @@ class EarlyLook:
         epsilon: Radius of the attack.
         seed: Seed of the pseudo-anomalies: every look sees the same.
         steps: Steps of the attack.
+
+    Attributes:
+        tolerance: Fall from look to look that chance explains.
     """
 
     def __init__(
@@ -40,6 +47,7 @@ class EarlyLook:
         anomalous, _ = generator(images, foreground, seeds=[seed + i for i in range(len(images))])
         self.images = torch.cat([images, anomalous])
         self.labels = torch.arange(len(self.images)) >= len(images)
+        self.tolerance = max(COLLAPSE, SCATTER / len(images) ** 0.5)
         self.epsilon, self.attack = epsilon, PGD(steps=steps)
 
     def __call__(self, detector: nn.Module) -> dict[str, float]:

@@ -13,7 +13,8 @@ from robustad.errors import CheckpointError
 from robustad.files import atomic_path
 
 STATE_FILE = "resume.pt"
-COLLAPSE = 0.05  # AUROC; looks at a few dozen images scatter by about 0.02
+COLLAPSE = 0.05
+"""Fall of an early look's AUROC from the best one that chance does not explain, where the look does not say."""
 
 
 @dataclass
@@ -27,6 +28,7 @@ class TrainingState:
         best_look: Figure of the best early look so far, and the weights it was of.
         best_weights: Those weights.
         best_step: Step of that look.
+        looks: How many early looks the whole run has; None = as many as the config says.
     """
 
     config: dict[str, Any]
@@ -35,10 +37,11 @@ class TrainingState:
     best_look: float | None = None
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     best_step: int = 0
+    looks: int | None = None
 
-    def collapsed(self, look: float | None) -> bool:
+    def collapsed(self, look: float | None, tolerance: float = COLLAPSE) -> bool:
         """Whether the last look is so far below the best one that training has overfitted its own attack."""
-        return look is not None and self.best_look is not None and look < self.best_look - COLLAPSE
+        return look is not None and self.best_look is not None and look < self.best_look - tolerance
 
     def save(self, folder: Path, **tensors: Any) -> None:
         """Write this and the given state dicts to ``folder``."""

@@ -103,6 +103,14 @@ def test_attacks_stay_in_the_ball_raise_their_objective_and_leave_the_network_al
         assert torch.equal(value, before[key]), f"{key}: batch statistics moved while attacking"
 
 
+def test_what_one_adversary_attacks_is_classified_too():
+    one = method(adversary="figure")
+    views = one.views(batch(), seed=1)
+    worst = one.attacked(views, EPSILON, step=0)["loss"]
+    parts = [one.total(one.network, views, {"loss": x}).parts["loss_blocks"] for x in (worst, worst.flip(0))]
+    assert parts[0] != parts[1]
+
+
 def test_each_of_the_three_attacks_does_its_own_harm():
     one = method(attack_steps=10)
     views = one.views(batch(), seed=1)

@@ -66,3 +66,12 @@ def test_only_small_images_descend_as_released():
         small = recipe("cobra").for_data(name).training
         assert all(getattr(small, key) == getattr(released, key) for key in RELEASED_RATES)
     assert recipe("cobra").for_data("elpv").training.optimizer == recipe("cobra").training.optimizer == "adamw"
+
+
+@pytest.mark.parametrize("options", [{"method": "published"}, {"recipe": "cobra"}])
+def test_replays_are_refused_where_attacks_begin_anew(options):
+    chosen = recipe(options.get("recipe", "default"))
+    training = dataclasses.replace(chosen.training, replays=4)
+    changes = {name: value for name, value in options.items() if name != "recipe"}
+    with pytest.raises(ValueError, match="attacks every batch anew: set `replays` to 1"):
+        dataclasses.replace(chosen, training=training, **changes)

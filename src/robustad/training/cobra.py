@@ -202,12 +202,16 @@ class CobraMethod:
         """
         groups = [views.first, views.second, *(images for name, images in attacked.items() if name != "class")]
         output = network.features(torch.cat(groups))
-        logits = [output.logits[: 2 * len(views.first)]]
+        classified = 2 + ("loss" in attacked)  # images attacked on pairs alone belong to no class
+        logits = [output.logits[: classified * len(views.first)]]
         if "class" in attacked:
             logits.append(network.features(attacked["class"]).logits)
         return Losses(
             *self._loss(
-                output.projections.float(), torch.cat(logits).float(), groups=len(groups), class_groups=len(logits) + 1
+                output.projections.float(),
+                torch.cat(logits).float(),
+                groups=len(groups),
+                class_groups=classified + len(logits) - 1,
             )
         )
 

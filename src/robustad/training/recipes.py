@@ -95,6 +95,8 @@ class PatchGuardRecipe(Recipe):
     def __post_init__(self) -> None:
         check_choice("generator", self.generator, METHODS)
         check_choice("method", self.method, METHODS)
+        if self.method == "published":
+            _check_fresh(self.training, "`method` published")
         super().__post_init__()
 
     def make_method(self, detector: AnomalyDetector, generator: Generator | None, normals: Tensor) -> Method:
@@ -132,6 +134,12 @@ class PatchGuardRecipe(Recipe):
         return self.method == "published"
 
 
+def _check_fresh(config: TrainingConfig, who: str) -> None:
+    """Attacks that begin anew with every update would only see the same images again."""
+    if config.replays > 1:
+        raise ValueError(f"{who} attacks every batch anew: set `replays` to 1 and choose `attack_steps`")
+
+
 def _light_cobra() -> CobraConfig:
     """A quarter of the published width, and a score of the image as it is: what a few cores can train and attack."""
     return CobraConfig(width=16, views=1, scored_blocks=1)
@@ -165,6 +173,10 @@ class CobraRecipe(Recipe):
     model: CobraConfig = dataclasses.field(default_factory=_light_cobra)
     training: TrainingConfig = dataclasses.field(default_factory=_cobra_training)
     losses: CobraLossConfig = dataclasses.field(default_factory=CobraLossConfig)
+
+    def __post_init__(self) -> None:
+        _check_fresh(self.training, "COBRA")
+        super().__post_init__()
 
     def for_data(self, data: str | None) -> Self:
         """See `Recipe.for_data`; the rows are `COBRA_DATA`."""

@@ -1,6 +1,8 @@
 """``fit``, ``test`` and ``demo``: what their words mean, and one tiny run of the first two."""
 
 import json
+import time
+from pathlib import Path
 
 import pytest
 import yaml
@@ -127,7 +129,7 @@ def test_resuming_takes_everything_from_the_run_folder(fitted, tmp_path, capsys)
 
 def test_an_interrupted_training_says_how_to_go_on(fitted, monkeypatch, capsys):
     def stop(_, run_dir, **__):
-        run_dir.mkdir(parents=True)
+        assert run_dir.is_dir(), "reserved"
         (run_dir / "config.json").touch()
         raise KeyboardInterrupt
 
@@ -135,6 +137,28 @@ def test_an_interrupted_training_says_how_to_go_on(fitted, monkeypatch, capsys):
     assert main(["fit"]) == 130
     error = capsys.readouterr().err
     assert "go on with: robustad fit --run-dir runs/folder-" in error and error.rstrip().endswith("--resume")
+
+
+def test_trainings_that_begin_in_the_same_second_have_folders_of_their_own(fitted, monkeypatch):
+    monkeypatch.setattr(time, "strftime", lambda _: "now")
+    folders, runs = [], Path("runs")
+
+    def keep(_, run_dir, **__):
+        folders.append(run_dir.name)
+        (run_dir / "config.json").touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fit_module, "fit", keep)
+    for _ in range(3):
+        assert main(["fit"]) == 130
+    assert folders == ["folder-now", "folder-now-2", "folder-now-3"]
+
+    def fail(*_, **__):
+        raise ValueError("no images")
+
+    monkeypatch.setattr(fit_module, "fit", fail)
+    assert main(["fit"]) == 1
+    assert sorted(path.name for path in runs.iterdir()) == folders, "no empty folder is left"
 
 
 def test_an_interruption_before_training_has_nothing_to_go_on_with(fitted, monkeypatch, capsys):

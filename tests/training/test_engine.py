@@ -226,8 +226,16 @@ def test_few_images_explain_a_large_fall(tmp_path):
     assert make(tmp_path, config(look_every=0.25), look=Look()).run().kept_step == 8
 
 
+@pytest.fixture
+def ctrl_c():
+    """SIGINT as in a terminal: what runs in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield lambda: os.kill(os.getpid(), signal.SIGINT)
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("moment", ["loss", "after_backward", "update"])
-def test_ctrl_c_at_any_moment_is_resumed_exactly(tmp_path, moment):
+def test_ctrl_c_at_any_moment_is_resumed_exactly(tmp_path, moment, ctrl_c):
     whole = make(tmp_path / "a", config()).run()
     broken, calls = make(tmp_path / "b", config()), []
     owner = broken.average if moment == "update" else broken.method
@@ -236,7 +244,7 @@ def test_ctrl_c_at_any_moment_is_resumed_exactly(tmp_path, moment):
     def pressed(*args, **kwargs):
         calls.append(1)
         if len(calls) == 4:
-            os.kill(os.getpid(), signal.SIGINT)
+            ctrl_c()
         return usual(*args, **kwargs)
 
     setattr(owner, moment, pressed)
@@ -248,9 +256,9 @@ def test_ctrl_c_at_any_moment_is_resumed_exactly(tmp_path, moment):
     assert torch.equal(weights(whole), weights(resumed.run()))
 
 
-def test_a_second_ctrl_c_does_not_wait_and_saves_nothing_half_done(tmp_path):
+def test_a_second_ctrl_c_does_not_wait_and_saves_nothing_half_done(tmp_path, ctrl_c):
     broken = make(tmp_path, config())
-    broken.average.update = lambda *_: [os.kill(os.getpid(), signal.SIGINT) for _ in range(2)]
+    broken.average.update = lambda *_: [ctrl_c() for _ in range(2)]
     with pytest.raises(KeyboardInterrupt):
         broken.run()
     assert broken.state.step == 0 and not (tmp_path / "resume.pt").exists()

@@ -14,7 +14,7 @@ from robustad.evaluation import Results, Store, ThreatConfig, Verdict, select
 from robustad.reporting import Report
 from robustad.workflows._candidate import load_candidate
 from robustad.workflows._data import DataConfig
-from robustad.workflows.test import console_table, test
+from robustad.workflows.test import _once, console_table, test
 from robustad.workflows.test_config import TestConfig
 
 QUICK = TestConfig(epsilons=(8 / 255,), steps=1, strong_steps=1, restarts=1, health=False)
@@ -381,3 +381,11 @@ def test_who_asks_for_draws_gets_them(checkpoints, data, tmp_path, monkeypatch, 
     result = test(checkpoints["maps"], data, config, tmp_path)
     assert asked == [calls]
     assert (f"the mean of {calls} calls" in result.report.read_text()) == (calls > 1)
+
+
+def test_a_figure_that_several_tables_show_stands_once(tested):
+    """Brightness at an L2 radius that is attacked and certified, for one."""
+    rows = tested.rows
+    assert _once([*rows, *rows[::-1]]) == rows
+    kinds = [dataclasses.replace(row, against="scratch") for row in rows]
+    assert _once([*rows, *kinds]) == [*rows, *kinds]

@@ -105,9 +105,8 @@ def _remove_empty(folder: Path) -> None:
 def _new_run_dir(label: str) -> str:
     """A folder that no other run has, even one that begins in the same second."""
     name = f"runs/{label.replace(':', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
-    for number in itertools.count(2):
-        folder = Path(name if number == 2 else f"{name}-{number - 1}")
+    for folder in itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2))):
         with contextlib.suppress(FileExistsError):
-            folder.mkdir(parents=True)
-            return str(folder)
+            Path(folder).mkdir(parents=True)
+            return folder
     raise AssertionError

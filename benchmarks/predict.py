@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +160,7 @@ def _by_hand(rival: Any, size: int, images: Path, out: Path) -> None:
     with out.open("w", newline="") as stream:
         writer = csv.writer(stream)
         for _ in range(0, len(sources), BATCH):
-            batch = [read for read, _ in zip(reads, range(BATCH), strict=False)]
+            batch = list(islice(reads, BATCH))
             pixels = np.stack([read.value.pixels for read in batch if read.value is not None])
             scores = rival.model(rival.pre_processor(to_images(pixels))).pred_score.flatten().tolist()
             writer.writerows((read.source.path, score) for read, score in zip(batch, scores, strict=True))

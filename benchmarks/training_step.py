@@ -26,6 +26,7 @@ from robustad.evaluation import BenchmarkRow
 from robustad.ops.patches import patch_labels
 from robustad.synthesis import PseudoAnomalies
 from robustad.training import Batch, PatchGuardMethod, PublishedMethod, ReplayMethod, StepContext, make_fabric, recipe
+from robustad.training.average import WeightAverage
 from robustad.training.config import TrainingConfig
 from robustad.training.losses import attention_maps, published_attention_loss, published_patch_loss
 
@@ -154,13 +155,17 @@ def _step(method: PatchGuardMethod, batch: Batch, config: TrainingConfig) -> Ste
     """One update as the engine makes it, without its loading of data."""
     fabric = make_fabric(config)
     optimizer = torch.optim.AdamW(method.network.parameters(), lr=0.0)
+    average = WeightAverage(method.network, config.average_decay)
 
     def step() -> Tensor:
         losses = method.loss(method.network, batch, StepContext(10**6, 10**6, 0, fabric))
         optimizer.zero_grad()
         losses.total.backward()
         method.after_backward()
+        if config.gradient_clip:
+            nn.utils.clip_grad_norm_(method.network.parameters(), config.gradient_clip)
         optimizer.step()
+        average.update(method.network, 10**6)
         return losses.total.detach()
 
     return step

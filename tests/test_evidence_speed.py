@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 import sys
+import time
 import types
 from pathlib import Path
 
@@ -74,11 +76,11 @@ def fake_engine(step=0, total=64):
 
 def test_a_keeper_keeps_early_times_densely_and_goes_on_after_an_interruption(tmp_path):
     detector, engine = Brightness(DetectorConfig(image_size=8)), fake_engine()
-    keeper = SPEED.Keeper(engine, tmp_path)
+    keeper = SPEED.Keeper(engine, tmp_path, time.monotonic())
     for engine.state.step in range(0, 40, 2):  # looks come at every 32nd of the steps
         keeper(detector)
     assert [int(kept.checkpoint.name) for kept in SPEED.kept_in(tmp_path)] == [2, 4, 8, 16, 32]
-    later = SPEED.Keeper(fake_engine(step=36), tmp_path)
+    later = SPEED.Keeper(fake_engine(step=36), tmp_path, time.monotonic())
     assert later.due == [32]
     assert later.before == pytest.approx(SPEED.kept_in(tmp_path)[-1].minutes * 60 * 36 / 32)
     later.engine.state.step = 64
@@ -87,6 +89,17 @@ def test_a_keeper_keeps_early_times_densely_and_goes_on_after_an_interruption(tm
     assert load_checkpoint(last.checkpoint).info["steps"] == 64
     times = [kept.minutes for kept in SPEED.kept_in(tmp_path)]
     assert times == sorted(times)
+
+
+def test_a_keeper_waits_until_it_is_known_how_long_the_training_is(tmp_path):
+    engine, began = fake_engine(step=20, total=None), time.monotonic() - 90
+    keeper = SPEED.Keeper(engine, tmp_path, began)
+    keeper(Brightness(DetectorConfig(image_size=8)))
+    assert SPEED.kept_in(tmp_path) == []
+    engine.state.total = 640
+    keeper(Brightness(DetectorConfig(image_size=8)))
+    (kept,) = SPEED.kept_in(tmp_path)
+    assert int(kept.checkpoint.name) == 20 and kept.minutes > 1.5, "preparation counts"
 
 
 def found(courses, brightness=0.70):
@@ -98,7 +111,8 @@ def found(courses, brightness=0.70):
             job, seed = f"{title} {minutes}", {"split": "dev", "seed": 0}
             own = Row(detector="patchguard", recipe=job, attack="ensemble", value=value, **common, **seed)
             base = Row(detector="brightness", recipe="none", attack="exact", value=brightness, **common, **seed)
-            jobs[job] = MEASURED([own, base], {})
+            kind = dataclasses.replace(own, against="crack", value=value / 2)  # of some anomalies: not what is asked
+            jobs[job] = MEASURED([own, base, kind], {})
             times[job] = ("made", title, minutes)
     return jobs, times
 
@@ -114,7 +128,17 @@ def test_the_mark_is_the_best_of_the_published_recipe_or_clearly_above_brightnes
     assert SPEED._comparison("made", weak) == [], "no ratio to what is not reached"
     strong = facts([(30.0, 0.2), (60.0, 0.76)], [(2.0, 0.5), (8.0, 0.75), (12.0, 0.8)])
     assert strong["mark"] == pytest.approx(0.76) and strong["reached"][SPEED.OURS] == 12.0
-    assert SPEED._comparison("made", strong)[0].ratio == pytest.approx(5), "the hour of ours does not count"
+    assert SPEED._comparison("made", strong)[0].ratio == pytest.approx(2.5), "the hour of ours does not count"
+    at_once = facts([(30.0, 0.76)], [(2.0, 0.8)])
+    assert SPEED._comparison("made", at_once)[0].ratio == 0, "before its first moment nobody looked"
+
+
+def test_the_baseline_stands_once_whatever_size_the_images_of_a_choice_have():
+    jobs, _ = found({"any": [(1.0, 0.9)]})
+    (result,) = jobs.values()
+    kept = SPEED._one_baseline({"choice-the-recipe-elpv-4": result, "choice-96-pixels-elpv-4": result})
+    names = [[row.detector for row in job.rows] for job in kept.values()]
+    assert names == [["patchguard", "brightness", "patchguard"], ["patchguard", "patchguard"]]
 
 
 def test_finished_trainings_are_used_for_the_same_options_only(tmp_path):

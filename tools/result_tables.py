@@ -215,7 +215,7 @@ def times_to_robustness(folder: Path) -> str:
     parts = [markdown(["", "mark", "best", "mark reached after"], body)]
     if results.benchmarks:
         head = ["claim", "baseline", "ours", "unit", "times better"]
-        parts.append(markdown(head, [_comparison(row) for row in results.benchmarks]))
+        parts.append(markdown(head, [_comparison(row)[:5] for row in results.benchmarks]))
     if (folder.parent / "docs" / "pictures" / f"{task}.svg").is_file():
         parts.append(f"![Worst case against training time, published recipe and ours](pictures/{task}.svg)")
     return "\n\n".join([*parts, _origin(results, folder / f"{task}.json")])

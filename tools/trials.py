@@ -20,7 +20,7 @@ from robustad.backbones.cpu import fast_on_cpu
 from robustad.detectors import load_checkpoint
 from robustad.training.batches import Batch
 from robustad.training.engine import Losses, StepContext
-from robustad.training.patchguard import PatchGuardMethod, ReplayMethod
+from robustad.training.patchguard import PatchGuardMethod, PublishedMethod, ReplayMethod
 from robustad.workflows.fit import FitConfig, PatchGuardFit
 
 _FRESH = {"replays": 1}
@@ -37,7 +37,6 @@ CHOICES: dict[str, dict[str, Any]] = {
     "no weight average": {"training": {"average_decay": 0.0}},
     "slower weight average": {"training": {"average_decay": 0.999}},
     "all anomalies weigh the same": {"training": {"balance": "images"}},
-    "published loss and attack, 2 steps": {"method": "published", "training": {**_FRESH, "attack_steps": 2}},
     "anomalies of 36 grey levels at least": {"pseudo": {"min_change": 36 / 255}},
     "up to three anomalies per image": {"pseudo": {"max_regions": 3}},
     "batches of 8": {"training": {"batch_size": 8}},
@@ -110,10 +109,19 @@ class PartialDepthFit(PatchGuardFit):
         return PartialDepthMethod
 
 
-def partial_depth(config: FitConfig, name: str) -> Path:
-    """Checkpoint of a training whose attacks go through the first layer alone most of the time."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PublishedLossFit(PatchGuardFit):
+    """The published loss and attack, and nothing else of the published recipe."""
+
+    def _method_class(self) -> type[PatchGuardMethod]:
+        return PublishedMethod
+
+
+def as_other_fit(config: FitConfig, name: str, *, fit: type[PatchGuardFit], changes: Mapping[str, Any]) -> Path:
+    """Checkpoint of a training by another method."""
+    config = changed(config, changes)
     options = {option.name: getattr(config, option.name) for option in dataclasses.fields(config)}
-    return trained(PartialDepthFit(**options), name)
+    return trained(fit(**options), name)
 
 
 SMALL_SHARE = 0.75
@@ -138,7 +146,14 @@ def other_trunk(config: FitConfig, name: str, *, stages: int) -> Path:
 
 
 WAYS = {
-    "attacks through the first layer alone, 2 of 3 moves": (("default", "texture"), partial_depth),
+    "published loss and attack, 2 steps": (
+        ("default", "texture"),
+        partial(as_other_fit, fit=PublishedLossFit, changes={"training": {**_FRESH, "attack_steps": 2}}),
+    ),
+    "attacks through the first layer alone, 2 of 3 moves": (
+        ("default", "texture"),
+        partial(as_other_fit, fit=PartialDepthFit, changes={}),
+    ),
     "half of the time on images of three quarters the side": (("default",), growing),
     "embedded trunk of 2 stages (stride 4)": (("texture",), partial(other_trunk, stages=2)),
     "embedded trunk of 4 stages (stride 16)": (("texture",), partial(other_trunk, stages=4)),

@@ -111,6 +111,17 @@ def test_our_own_positions_are_resampled_too(tmp_path):
     assert (corners - donor.pos_embed[0]).abs().mean() < 0.5 * donor.pos_embed.abs().mean()
 
 
+def test_references_are_no_weights(tmp_path):
+    """Those of a detector that saw other images, of another size, would not even fit."""
+    path = tmp_path / "w.safetensors"
+    donor = build_vit("vit_reference", image_size=32)
+    donor.patch_embed.stem.references += 1
+    save_file(state(donor), str(path))
+    vit = build_vit("vit_reference", image_size=64, weights=str(path))
+    assert torch.equal(vit.blocks[0].attn.qkv.weight, donor.blocks[0].attn.qkv.weight)
+    assert not vit.patch_embed.stem.references.any()
+
+
 def test_positions_are_resampled_to_another_image_size(tmp_path, donor):
     path = tmp_path / "w.safetensors"
     save_file(state(donor), str(path))

@@ -126,6 +126,7 @@ def _load_file(vit: PlainViT | VisionTransformer, path: Path) -> None:
     try:
         if hasattr(timm.models.vision_transformer, "checkpoint_filter_fn"):
             tensors = timm.models.vision_transformer.checkpoint_filter_fn(tensors, vit)
+        tensors = {key: value for key, value in tensors.items() if key not in _from_normal_images(vit)}
         missing, unexpected = vit.load_state_dict(tensors, strict=False)
     except (RuntimeError, LookupError) as error:  # shapes that neither timm nor the network can take
         raise CheckpointError(f"{path} does not fit this backbone: {str(error).splitlines()[-1].strip()}") from error

@@ -42,7 +42,6 @@ _DECODER_ERRORS = (
     AttributeError,
     EOFError,
     ArithmeticError,
-    MemoryError,
     NotImplementedError,
     struct.error,
     zlib.error,
@@ -264,6 +263,8 @@ def _read(path: Path, convert: Callable[[Image.Image], Result], max_pixels: int)
         raise ImageError(f"{path} is not an image that can be read; remove it or copy it again") from error
     except PermissionError as error:
         raise ImageError(f"{path} may not be read; change its permissions") from error
+    except MemoryError as error:
+        raise ImageError(f"{path} does not fit into memory; crop or shrink it first") from error
     except _DECODER_ERRORS as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(f"{path} is damaged or cut off ({reason}); copy or download it again") from error

@@ -37,13 +37,13 @@ def test_predict(folder, tmp_path, checkpoints, capsys):
 
 
 def test_predict_a_list_with_a_bad_file(folder, tmp_path, checkpoints, capsys, monkeypatch):
-    monkeypatch.setattr(sys, "stdin", io.StringIO("in/0.png\nin/none.png\n"))
+    listed = io.TextIOWrapper(io.BytesIO(b"in/0.png\nin/none\xe9.png\n"), encoding="utf-8")
+    monkeypatch.setattr(sys, "stdin", listed)
     assert main(["predict", str(checkpoints["maps"]), "-", "--out", "a.jsonl", "--batch-size", "1"]) == 3
     printed = capsys.readouterr()
     assert printed.out == "1 images scored: a.jsonl\n"
-    assert (
-        printed.err.count("\n") == 1 and "1 of 2 files" in printed.err and "in/none.png does not exist" in printed.err
-    )
+    assert printed.err.count("\n") == 1 and "1 of 2 files" in printed.err
+    assert "in/none\\udce9.png does not exist" in printed.err
     rows = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
     assert [row["error"] is None for row in rows] == [True, False]
 

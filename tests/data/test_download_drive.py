@@ -179,3 +179,22 @@ def test_weights_that_do_not_exist(tmp_path: Path) -> None:
         download_weights("btad", "01", tmp_path)
     with pytest.raises(ValueError, match="not sorted by category"):
         download_weights("imagenet30", "acorn", tmp_path)
+
+
+def test_a_folder_whose_unpacking_was_interrupted(
+    server: Server, drive: Drive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = images_row(server, zipped("a/train/good/1.png", "b/train/good/1.png"))
+    drive.folders["FOLDER"] = {"a.zip": zipped("1.png"), "b.zip": zipped("2.png")}
+    rows, extract = [images, mask_rows()[1]], _fetching.extract
+
+    def interrupted(archive: Path, target: Path, **options: bool) -> Path:
+        if archive.name == "b.zip":
+            raise KeyboardInterrupt
+        return extract(archive, target, **options)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(_fetching, "extract", interrupted)
+        download_dataset("set", tmp_path / "r", addresses=rows)
+    download_dataset("set", tmp_path / "r", addresses=rows)
+    assert {"a/train/foreground_mask/1.png", "b/train/foreground_mask/2.png"} <= files_below(tmp_path / "r")

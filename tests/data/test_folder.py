@@ -94,3 +94,34 @@ def test_errors(root, picture, tmp_path):
     (root / "normal").rename(root / "okay")
     with pytest.raises(LayoutError, match="no folder `normal`"):
         load_samples("folder", root)
+
+
+def test_a_mask_is_never_an_image_as_well(root, picture):
+    picture(root / "beside/1.png")
+    picture(root / "beside/1_mask.png", 255)
+    with pytest.raises(LayoutError, match=r"1\.png would be an image and a mask"):
+        load_folder(root / "normal", anomalous=root / "beside", masks=root / "beside")
+    picture(root / "above/1.png")
+    picture(root / "above/masks/1.png", 255)
+    with pytest.raises(LayoutError, match=r"masks/1\.png would be an image and a mask"):
+        load_folder(root / "normal", anomalous=root / "above", masks=root / "above/masks")
+    picture(root / "normal/fg/3.png", 255)
+    with pytest.raises(LayoutError, match=r"fg/3\.png would be an image and a mask"):
+        load_folder(root / "normal", foreground=root / "normal/fg")
+
+
+def test_names_of_folders_are_read_in_any_case(root):
+    expected = load_samples("folder", root, seed=3)
+    (root / "normal").rename(root / "Good")
+    (root / "anomalous").rename(root / "Defects")
+    found = load_samples("folder", root, seed=3)
+    assert [sample.label for sample in found.test] == [sample.label for sample in expected.test]
+    assert len(found.train) == len(expected.train)
+
+
+def test_a_folder_of_unknown_meaning_is_no_reason_to_test_on_normal_images_alone(root):
+    (root / "masks").rename(root.parent / "masks")
+    (root / "anomalous").rename(root / "scratched")
+    (root / "empty").mkdir()
+    with pytest.raises(LayoutError, match="holds normal and scratched; call the folder of defects `anomalous`"):
+        load_samples("folder", root)

@@ -162,6 +162,19 @@ def test_a_failed_build_leaves_nothing(samples, tmp_path):
     assert list((tmp_path / "cache").iterdir()) == []
 
 
+def test_a_full_disk_is_an_error(samples, tmp_path, monkeypatch):
+    """A mapped file would end the process with a signal."""
+    mapped = np.lib.format.open_memmap
+
+    def for_reading(path, mode="r+", **options):
+        assert mode == "r"
+        return mapped(path, mode=mode, **options)
+
+    monkeypatch.setattr(np.lib.format, "open_memmap", for_reading)
+    dataset = ImageDataset(samples, 8, tmp_path / "cache")
+    assert same(dataset[1], ImageDataset(samples, 8)[1])
+
+
 def build_and_sum(samples, cache, barrier, results):
     barrier.wait()
     results.put(sum(int(item["image"].sum()) for item in ImageDataset(samples, 8, cache)))

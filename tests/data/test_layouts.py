@@ -315,6 +315,14 @@ def test_visa_without_foregrounds_names_the_way_out(tmp_path, picture):
         read_layout(LAYOUTS["visa"], tmp_path, "pcb1")
 
 
+def test_visa_with_a_foreground_of_every_normal_image_has_nothing_to_test_on(tmp_path, picture):
+    build(tmp_path, "visa", picture)
+    for path in (tmp_path / "pcb1/Data/Images/Normal").iterdir():
+        picture(tmp_path / f"pcb1/Data/Images/foreground_mask/{path.stem}.JPG", 255)
+    with pytest.raises(LayoutError, match=r"none is left for the test; .*visa-csv"):
+        read_layout(LAYOUTS["visa"], tmp_path, "pcb1")
+
+
 def test_sample_has_defaults_for_tiles():
     sample = Sample("a", False, None, None, "g", "n")
     assert sample.crop is None

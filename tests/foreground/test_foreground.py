@@ -16,6 +16,7 @@ from robustad.foreground import (
     decide,
     find_mask,
     read_foreground,
+    thumbnail_with_mask,
     write_mask,
     write_masks,
 )
@@ -215,14 +216,14 @@ def test_mask_values(tmp_path: Path) -> None:
 def test_contact_sheet(tmp_path: Path) -> None:
     image, mask = made("disc")
     path = tmp_path / "sheets" / "sheet.png"
-    contact_sheet([image] * 5, [mask] * 5, path, captions=list("abcde"), columns=3, size=100)
+    contact_sheet([thumbnail_with_mask(image, mask, size=100)] * 5, path, captions=list("abcde"), columns=3)
     with Image.open(path) as stored:
         sheet = np.asarray(stored)
     assert sheet.shape == (2 * (100 + 6 + 14) + 6, 3 * 106 + 6, 3)
     corner, centre = sheet[6 + 4, 8].astype(int), sheet[6 + 50, 6 + 52].astype(int)
     assert corner[2] - corner[0] > 50  # the ground is tinted blue
     assert np.abs(centre - OBJECT).max() < 20  # the object is shown as it is
-    with pytest.raises(ValueError, match="one mask per picture"):
-        contact_sheet([image], [], path)
+    with pytest.raises(ValueError, match="got 0 pictures, no captions"):
+        contact_sheet([], path)
     with pytest.raises(ValueError, match="does not fit"):
-        contact_sheet([image], [mask[:10]], path)
+        thumbnail_with_mask(image, mask[:10])

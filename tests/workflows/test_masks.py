@@ -76,3 +76,13 @@ def test_what_cannot_work(folder, tmp_path):
     with pytest.raises(ValueError, match=r"0\.bmp and .*0\.png would share"):
         masks(folder, tmp_path / "a")
     assert not (tmp_path / "a").exists()
+
+
+def test_a_kept_mask_without_a_readable_image_is_reported_and_the_sheet_is_made(folder, tmp_path):
+    masks(folder, tmp_path / "a")
+    (folder / "0.png").write_bytes(b"")
+    Image.fromarray(np.zeros((64, 80), np.uint8)).save(tmp_path / "a/2.png")  # nothing left of the foreground
+    result = masks(folder, tmp_path / "a", overwrite=False)
+    assert len(result.errors) == 2 and "0.png is empty" in result.errors[0] and "no foreground" in result.errors[1]
+    with Image.open(result.sheet) as sheet:
+        assert sheet.width == 3 * (192 + 6) + 6, "three are left"

@@ -144,3 +144,10 @@ def test_nothing_to_draw(tmp_path, checkpoints):
 
 def test_a_radius_is_written_as_people_do():
     assert [grey_levels(value) for value in (8 / 255, 0.5 / 255, 0.03, 1.0)] == ["8/255", "0.001961", "0.03", "255/255"]
+
+
+def test_an_image_is_not_its_own_mask(folder, tmp_path, checkpoints):
+    config = VisualizeConfig(masks=folder, epsilon=0)
+    assert [
+        panels(entry.picture) for entry in visualize(checkpoints["maps"], folder, tmp_path / "out", config=config)
+    ] == [2, 2]

@@ -26,6 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0 done, 1 error, 2 wrong usage, 3 done but some files could not be used, 130 interrupted.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # names of files may be any bytes
     try:
         code = _dispatch(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()

@@ -47,6 +47,8 @@ def run(arguments: Any) -> int:
         device=arguments.device,
         resume=arguments.resume,
     )
+    if hasattr(sys.stdin, "reconfigure"):  # names of files may be any bytes
+        sys.stdin.reconfigure(encoding=sys.getfilesystemencoding(), errors="surrogateescape")
     result = predict(arguments.checkpoint, arguments.images, arguments.out, config=config, stdin=sys.stdin)
     scored = result.num_images - result.num_failed
     verdict = "" if result.num_anomalous is None else f", {result.num_anomalous:,} anomalous"

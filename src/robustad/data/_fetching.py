@@ -139,11 +139,17 @@ def _unpack(row: Address, got: Path, show_progress: bool) -> tuple[Path, dict[st
         digest = _verify(row, got, _key(row))
         extract(got, unpacked, show_progress=show_progress)
         return unpacked, {_key(row): digest} if row.stable else {}
-    digests = {}
+    digests, done = {}, []
     for archive in sorted(path for path in got.rglob("*") if path.is_file() and is_archive(path)):
+        target = archive.with_name(archive.name.split(".")[0])
+        if not archive.exists() or any(target in other.parents for other in done):
+            continue  # it came out of an archive, now or before an interruption
+        shutil.rmtree(target, ignore_errors=True)
         key = f"{_key(row)}/{archive.relative_to(got).as_posix()}"
         digests[key] = _verify(row, archive, key)
-        extract(archive, archive.with_name(archive.name.split(".")[0]), show_progress=show_progress)
+        extract(archive, target, show_progress=show_progress)
+        done.append(archive)
+    for archive in done:  # not before all are unpacked: what is here need not be fetched again
         archive.unlink()
     return got.rename(unpacked), digests
 

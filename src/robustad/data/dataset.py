@@ -134,11 +134,12 @@ class ImageDataset(Dataset[Item]):
         return cache if cache.shape == self._shape() and cache.dtype == np.uint8 else None
 
     def _build_cache(self, path: Path) -> None:
-        with atomic_path(path) as temporary:
-            cache = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=self._shape())
-            for index, sample in enumerate(progress(self.samples, "reading images")):
-                cache[index] = read_sample(sample, self.image_size, published=self.published)
-            cache.flush()
+        header = {"descr": "|u1", "fortran_order": False, "shape": self._shape()}
+        # written, not mapped: a full disk is then an error, and no signal that ends the process
+        with atomic_path(path) as temporary, temporary.open("wb") as stream:
+            np.lib.format.write_array_header_1_0(stream, header)
+            for sample in progress(self.samples, "reading images"):
+                stream.write(read_sample(sample, self.image_size, published=self.published).tobytes())
 
     def _fingerprint(self) -> str:
         digest = hashlib.blake2b(digest_size=16)

@@ -10,11 +10,11 @@ from robustad.data.samples import Sample, Split
 from robustad.errors import LayoutError
 from robustad.images import list_images
 
-# Names tried below one root, for callers that give a single folder.
+# Names tried below one root, for callers that give a single folder; in any case.
 _NAMES = {
     "normal": ("normal", "good", "train"),
     "test_normal": ("test_normal", "test_good"),
-    "anomalous": ("anomalous", "defect", "bad"),
+    "anomalous": ("anomalous", "defect", "defects", "bad"),
     "masks": ("masks", "ground_truth"),
     "foreground": ("foreground", "foreground_mask"),
 }
@@ -48,8 +48,8 @@ def load_folder(
         Training normals; test normals, then anomalies.
 
     Raises:
-        LayoutError: If a folder is missing or has no image, if a mask has no image, or if an image lies both in the
-            normal and the anomalous folder.
+        LayoutError: If a folder is missing or has no image, if a mask has no image, if an image lies both in the
+            normal and the anomalous folder, or if a mask would be taken for an image.
     """
     base = Path(normal)
     normals = _samples(base, label=False, annotation=foreground, prefix="normal")
@@ -72,7 +72,7 @@ def load_root(root: Path, *, seed: int = 0) -> Split:
     A folder without a sub-folder of normal images is taken as normal images itself.
 
     Raises:
-        LayoutError: As `load_folder`.
+        LayoutError: As `load_folder`, or if no folder is called as anomalous ones are, but some other holds images.
     """
     if not root.is_dir():
         raise LayoutError(f"folder {root} does not exist; check the path")
@@ -83,6 +83,15 @@ def load_root(root: Path, *, seed: int = 0) -> Split:
         if stray:
             raise LayoutError(f"{root} holds {', '.join(stray)} but no folder `normal`; add one with the good images")
         return load_folder(root, seed=seed)
+    if found["anomalous"] is None:
+        known = {normal, *found.values()}
+        others = [path for path in sorted(root.iterdir()) if path.is_dir() and path not in known]
+        unknown = [path.name for path in others if path.name[:1] != "." and list_images(path, recursive=True)]
+        if unknown:
+            raise LayoutError(
+                f"{root} holds {normal.name} and {', '.join(unknown)}; call the folder of defects `anomalous`, or name "
+                "each folder by its own option"
+            )
     return load_folder(
         normal,
         anomalous=found["anomalous"],
@@ -94,7 +103,8 @@ def load_root(root: Path, *, seed: int = 0) -> Split:
 
 
 def _first_folder(root: Path, names: tuple[str, ...]) -> Path | None:
-    return next((root / name for name in names if (root / name).is_dir()), None)
+    folders = {path.name.lower(): path for path in sorted(root.iterdir(), reverse=True) if path.is_dir()}
+    return next((folders[name] for name in names if name in folders), None)
 
 
 def _samples(folder: Path, *, label: bool, annotation: str | Path | None, prefix: str) -> list[Sample]:
@@ -137,3 +147,6 @@ def _check_disjoint(samples: list[Sample]) -> None:
         if path in seen:
             raise LayoutError(f"{path} lies in two of the given folders; give folders without overlap")
         seen.add(path)
+    masks = {mask.resolve() for sample in samples for mask in (sample.mask_path, sample.foreground_path) if mask}
+    if seen & masks:
+        raise LayoutError(f"{min(seen & masks)} would be an image and a mask; give masks a folder of their own")

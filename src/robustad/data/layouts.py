@@ -155,6 +155,12 @@ def read_layout(layout: Layout, root: Path, category: str | None = None) -> Spli
                 f"no normal image of {root / (category or '')} has a foreground mask ({folder}.*), which is what marks"
                 " the training images in this layout; use the layout `visa-csv` with the official split file instead"
             )
+        if not good:
+            raise LayoutError(
+                f"every normal image of {root / (category or '')} has a foreground mask, which is what marks the"
+                " training images in this layout, so that none is left for the test; use the layout `visa-csv`, or"
+                " remove the masks of normal test images"
+            )
     else:
         train = normals
         good = list(reader.normals(layout.test_good)) if layout.test_good else []

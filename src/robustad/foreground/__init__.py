@@ -4,7 +4,7 @@ from robustad.foreground.cam import GradCAM
 from robustad.foreground.classical import Decision, decide
 from robustad.foreground.files import find_mask, read_foreground, write_mask, write_masks
 from robustad.foreground.methods import FOREGROUND
-from robustad.foreground.sheet import contact_sheet
+from robustad.foreground.sheet import contact_sheet, thumbnail_with_mask
 
 __all__ = [
     "FOREGROUND",
@@ -14,6 +14,7 @@ __all__ = [
     "decide",
     "find_mask",
     "read_foreground",
+    "thumbnail_with_mask",
     "write_mask",
     "write_masks",
 ]

@@ -22,38 +22,34 @@ _TINT = np.array((40.0, 90.0, 200.0))
 
 
 def contact_sheet(
-    images: Sequence[npt.NDArray[np.uint8]],
-    masks: Sequence[Mask],
+    thumbnails: Sequence[Image.Image],
     path: str | Path,
     *,
     captions: Sequence[str] | None = None,
     columns: int = 6,
-    size: int = 192,
 ) -> None:
-    """Write a PNG grid of thumbnails: the background tinted blue and dimmed, the foreground outlined in red.
+    """Write a PNG grid of what `thumbnail_with_mask` made.
 
     Args:
-        images: uint8 pictures ``(H, W, 3)``, of any sizes.
-        masks: bool ``(H, W)``, one per picture.
+        thumbnails: Small pictures.
         path: PNG file.
         captions: One line under each picture; None leaves the lines out.
         columns: Pictures in a row.
-        size: Longest side of a thumbnail, pixels.
 
     Raises:
-        ValueError: If there are no pictures, or the numbers or shapes differ.
+        ValueError: If there are no pictures, or the numbers differ.
     """
-    if not images or len(images) != len(masks) or (captions is not None and len(captions) != len(images)):
+    if not thumbnails or (captions is not None and len(captions) != len(thumbnails)):
         count = "no" if captions is None else len(captions)
-        raise ValueError(f"need one mask per picture, got {len(images)} pictures, {len(masks)} masks, {count} captions")
-    columns = max(1, min(columns, len(images)))
-    rows = -(-len(images) // columns)
+        raise ValueError(f"need one caption per picture or none, got {len(thumbnails)} pictures, {count} captions")
+    columns = max(1, min(columns, len(thumbnails)))
+    rows = -(-len(thumbnails) // columns)
+    size = max(max(thumbnail.size) for thumbnail in thumbnails)
     step_x, step_y = size + _GAP, size + _GAP + (_CAPTION if captions else 0)
     sheet = Image.new("RGB", (columns * step_x + _GAP, rows * step_y + _GAP), _PAPER)
     draw = ImageDraw.Draw(sheet)
-    for index, (image, mask) in enumerate(zip(images, masks, strict=True)):
+    for index, thumbnail in enumerate(thumbnails):
         left, top = _GAP + index % columns * step_x, _GAP + index // columns * step_y
-        thumbnail = thumbnail_with_mask(image, mask, size=size)
         offset = (size - thumbnail.width) // 2, (size - thumbnail.height) // 2
         sheet.paste(thumbnail, (left + offset[0], top + offset[1]))
         if captions is not None:
@@ -63,7 +59,16 @@ def contact_sheet(
 
 
 def thumbnail_with_mask(image: npt.NDArray[np.uint8], mask: Mask, *, size: int = 192) -> Image.Image:
-    """A thumbnail with the background tinted and the foreground outlined."""
+    """A thumbnail with the background tinted blue and dimmed, and the foreground outlined in red.
+
+    Args:
+        image: uint8 picture ``(H, W, 3)``.
+        mask: bool ``(H, W)``.
+        size: Longest side of the thumbnail, pixels.
+
+    Raises:
+        ValueError: If the shapes differ.
+    """
     if image.shape[:2] != mask.shape:
         raise ValueError(f"mask {mask.shape} does not fit the picture {image.shape[:2]}")
     scale = size / max(mask.shape)

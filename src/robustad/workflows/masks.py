@@ -9,7 +9,7 @@ from pathlib import Path
 from robustad._checks import check_at_least, check_choice
 from robustad._progress import progress
 from robustad.errors import ImageError, LayoutError
-from robustad.foreground import FOREGROUND, contact_sheet, read_foreground, write_masks
+from robustad.foreground import FOREGROUND, contact_sheet, read_foreground, thumbnail_with_mask, write_masks
 from robustad.foreground.files import MASK_FOLDER
 from robustad.images import list_images, read_image
 
@@ -22,7 +22,7 @@ class MasksResult:
         out: Folder of the masks.
         num_masks: How many it holds for these images.
         sheet: The contact sheet.
-        errors: One line per image without a mask.
+        errors: One line per image without a mask, or without a place on the sheet.
     """
 
     out: Path
@@ -81,16 +81,28 @@ def masks(
             errors.append(str(error))
     if not written:
         raise ImageError(f"none of the {len(images)} images could be read; the first: {errors[0]}")
-    write_sheet(_spread(written, sheet_images), picture, base)
+    errors += write_sheet(_spread(written, sheet_images), picture, base)
     return MasksResult(out=target, num_masks=len(written), sheet=picture, errors=errors)
 
 
-def write_sheet(pairs: Sequence[tuple[Path, Path]], path: Path, base: Path) -> None:
-    """Write the contact sheet of some (image, mask) pairs, captioned relative to ``base``."""
-    pictures = [read_image(image) for image, _ in pairs]
-    shapes = [picture.shape[:2] for picture in pictures]
-    found = [read_foreground(mask, (shape[0], shape[1])) for (_, mask), shape in zip(pairs, shapes, strict=True)]
-    contact_sheet(pictures, found, path, captions=[image.relative_to(base).as_posix() for image, _ in pairs])
+def write_sheet(pairs: Sequence[tuple[Path, Path]], path: Path, base: Path) -> list[str]:
+    """Write the contact sheet of (image, mask) pairs, captioned relative to ``base``; returns what cannot be shown.
+
+    Raises:
+        ImageError: If none of them can be shown.
+    """
+    shown, errors = {}, []
+    for image, mask in pairs:  # one at a time: pictures may be large
+        try:
+            picture = read_image(image)
+            found = read_foreground(mask, (picture.shape[0], picture.shape[1]))
+            shown[image.relative_to(base).as_posix()] = thumbnail_with_mask(picture, found)
+        except ImageError as error:
+            errors.append(str(error))
+    if not shown:
+        raise ImageError(errors[0])
+    contact_sheet(list(shown.values()), path, captions=list(shown))
+    return errors
 
 
 def _check_stems(places: dict[Path, Path]) -> None:

@@ -177,7 +177,8 @@ class _Work:
         name = PurePosixPath(scored.source.name)
         folder = self.config.masks / name.parent
         stems = (name.stem, f"{name.stem}_mask")
-        path = next(filter(None, (self.finder.find(folder, stem, name.suffix) for stem in stems)), None)
+        found = filter(None, (self.finder.find(folder, stem, name.suffix) for stem in stems))
+        path = next((path for path in found if path.resolve() != scored.source.path.resolve()), None)
         if path is None:
             return None
         mask, shape = read_mask(path), read_image(scored.source.path).shape[:2]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from attack_doubles import Toy, images
@@ -10,6 +12,7 @@ from robustad.attacks import (
     APGD,
     PGD,
     AdversarialPatch,
+    EstimatedPGD,
     ExpectedObjective,
     ImageObjective,
     RegionObjective,
@@ -163,3 +166,42 @@ def test_a_universal_perturbation_of_undefined_scores_is_an_error(search):
 def test_a_search_for_a_universal_perturbation_has_its_norm():
     with pytest.raises(ValueError, match=r"search\.norm"):
         universal_perturbation(lambda x, _: x.mean(dim=(1, 2, 3)), images(), epsilon=0.5, norm="l2", search=Square())
+
+
+def test_a_sticker_that_is_searched_by_queries_spends_them_inside_of_it():
+    """A look of one colour, of eight: a search over the whole image would hardly ever meet a square this small."""
+    clean = torch.full((2, 3, 64, 64), 0.5)
+    wanted = torch.tensor([1.0, -1.0, 1.0])[:, None, None]
+
+    def target(x, index):
+        del index
+        return ((x - 0.5) * wanted).flatten(1).sum(1)
+
+    stuck = AdversarialPatch(side=0.1, places=1, attack=Square(queries=100))(target, clean)
+    share = target(stuck, None) / (0.5 * 3 * 6 * 6)
+    assert (share > 0.6).all(), f"{share}; searched over the whole image, it is 0.33"
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_squares_are_drawn_where_something_may_change(norm):
+    clean = torch.full((3, 3, 32, 32), 0.5)
+    mask = torch.zeros(3, 32, 32, dtype=torch.bool)
+    mask[:, 4:12, 20:30] = True
+    asked = []
+
+    def target(x, index):
+        del index
+        asked.append((x - clean).abs().amax(1))
+        return -x.mean(dim=(1, 2, 3))
+
+    Square(queries=20, norm=norm)(target, clean, epsilon=0.1 if norm == "linf" else 1.0, mask=mask)
+    moved = [difference for difference in asked if len(difference) == 3][1:]
+    assert all((difference[~mask] == 0).all() for difference in moved)
+    assert sum(not torch.equal(a, b) for a, b in itertools.pairwise(moved)) > len(moved) / 3
+    if norm == "l2":
+        lengths = torch.stack([(3**0.5 * difference).flatten(1).norm(dim=1) for difference in moved])
+        assert lengths.amax() > 0.8, "the whole budget, inside"
+
+
+def test_directions_are_part_of_the_name():
+    assert EstimatedPGD().effort != EstimatedPGD(directions="normal").effort

@@ -8,7 +8,7 @@ from robustad.attacks import APGD, PGD, Square
 from robustad.detectors import PatchGuard, PatchGuardConfig
 from robustad.evaluation import GOALS, SUITE, Batch, Plan, Run, Scene, Suite, worst_case
 from robustad.evaluation.ensemble import Attacked
-from robustad.evaluation.witness import Judged, Witness, away, frozen
+from robustad.evaluation.witness import Judged, Witness, away, frozen, learn_maps
 from robustad.ops.patches import patch_labels
 from robustad.types import Prediction
 
@@ -248,3 +248,21 @@ def test_a_doubtful_gradient_adds_the_black_box_once():
 def test_every_attack_of_a_suite_takes_its_norm(attack):
     for run in Suite(attacks=(attack,), norm="l2").plans(TinyDetector())[0].runs:
         assert run.attack.norm == "l2"
+
+
+def test_a_module_that_does_not_say_that_it_gives_maps_is_asked():
+    class Plain(nn.Module):
+        def __init__(self, maps):
+            super().__init__()
+            self.inner, self.maps = HighestOfMap(), maps
+
+        def forward(self, images):
+            answer = self.inner(images)
+            return answer if self.maps else answer._replace(anomaly_maps=None)
+
+    for maps in (True, False):
+        detector = Plain(maps)
+        learn_maps(detector, torch.rand(1, 3, 32, 32))
+        assert detector.has_maps is maps
+        (plan,) = Suite(attacks=("ensemble",)).plans(detector)
+        assert ("lse" in {run.goal for run in plan.runs}) is maps

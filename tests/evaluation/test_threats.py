@@ -87,7 +87,9 @@ def test_rows_say_which_threat_and_how_large(threats, marked):
 def test_one_class_and_few_images_are_no_accident(marked):
     single = ImageDataset([marked.samples[0]], 16)
     threats = evaluate_threats(TinyDetector().eval(), single, CONFIG, show_progress=False)
-    assert all(np.isfinite(threat.scores).all() for threat in threats)
+    assert [bool(np.isfinite(threat.scores).all()) for threat in threats] == [True, True, False], (
+        "nothing to find it on"
+    )
     rows = threat_rows(threats, np.array([False]), Subject(detector="tiny", recipe="none", data="made"))
     assert all(row.value is None and row.reason for row in rows)
 
@@ -180,3 +182,29 @@ def test_every_step_follows_as_many_calls_as_are_asked_for(marked):
         evaluate_threats(ScoreOnly(score), few, config, show_progress=False)
         counted.append(len(calls))
     assert counted[1] > 4 * counted[0]
+
+
+def test_a_universal_perturbation_gets_all_of_its_steps(marked, monkeypatch):
+    """Eight images of a class: four are one batch, and forty passes are forty steps."""
+    seen = []
+    found = module.universal_perturbation
+
+    def counting(*arguments, **options):
+        seen.append(options["passes"])
+        return found(*arguments, **options | {"passes": 1})
+
+    monkeypatch.setattr(module, "universal_perturbation", counting)
+    config = ThreatConfig(universal=(8 / 255,))
+    evaluate_threats(TinyDetector().eval(), marked, config, show_progress=False)
+    assert set(seen) == {40}
+    seen.clear()
+    monkeypatch.setattr(module, "BATCH", 3)
+    evaluate_threats(TinyDetector().eval(), marked, config, show_progress=False)
+    assert set(seen) == {20}, "two batches in each pass"
+
+
+def test_a_sticker_never_counts_for_less_than_none(marked, clean):
+    """What is best on average over turns may do good as it is."""
+    config = ThreatConfig(stickers=(0.25,), sticker_draws=8, steps=2)
+    (found,) = evaluate_threats(TinyDetector().eval(), marked, config, show_progress=False)
+    assert (wrong(found.scores - clean, marked) >= -1e-6).all()

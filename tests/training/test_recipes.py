@@ -12,6 +12,7 @@ from robustad.ops.transforms import TRANSFORMS
 from robustad.synthesis import LikelihoodFilter
 from robustad.training import RECIPES, recipe
 from robustad.training.cobra_data import COBRA_DATA, RELEASED_RATES
+from robustad.training.patchguard import DefaultMethod, ReplayMethod
 
 
 @pytest.mark.parametrize("name", COBRA_DATA)
@@ -75,3 +76,17 @@ def test_replays_are_refused_where_attacks_begin_anew(options):
     changes = {name: value for name, value in options.items() if name != "recipe"}
     with pytest.raises(ValueError, match="attacks every batch anew: set `replays` to 1"):
         dataclasses.replace(chosen, training=training, **changes)
+
+
+def test_without_attacks_no_batch_is_used_twice():
+    chosen = recipe("default")
+    plain = dataclasses.replace(chosen, training=dataclasses.replace(chosen.training, epsilon=0.0))
+    assert (chosen.training.updates_per_batch, plain.training.updates_per_batch) == (4, 1)
+    assert chosen._method_class() is ReplayMethod and plain._method_class() is DefaultMethod
+
+
+def test_the_embedded_network_sees_what_it_was_trained_on():
+    chosen = recipe("default")
+    hybrid = dataclasses.replace(chosen.model, backbone="hybrid", weights="embedded")
+    adapted = dataclasses.replace(chosen, model=hybrid).model_for(torch.rand(4, 3, 32, 32))
+    assert adapted == dataclasses.replace(hybrid, mean=(0.5,) * 3, std=(0.5,) * 3)

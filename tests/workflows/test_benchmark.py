@@ -73,7 +73,7 @@ def test_every_cell_is_trained_and_tested(made):
 def test_the_board_ranks_by_the_attacked_figure_with_brightness_last(made):
     _, out, result, _ = made
     (board,) = result.boards
-    assert board.data == "parts" and board.ranked_by == "pgd, 4/255"
+    assert board.data == "parts" and board.ranked_by == ("pgd, 4/255",)
     assert sorted(s.name for s in board.standings) == ["cobra", "mean brightness", "mine", "small"]
     assert board.standings[-1].baseline and board.standings[-1].name == "mean brightness"
     values = [standing.figures["pgd, 4/255"].number for standing in board.standings[:-1]]
@@ -108,7 +108,7 @@ def test_corruptions_are_columns_of_their_own(folder, tmp_path):
     (board,) = benchmark(Matrix.from_dict(values), tmp_path / "out").boards
     titles = [column.title for column in board.columns]
     assert titles[-3:] == ["corrupted (mean)", "false alarms, corrupted", "misses, corrupted"]
-    assert board.ranked_by == "pgd, 4/255" and not any("jpeg" in title for title in titles)
+    assert board.ranked_by == ("pgd, 4/255",) and not any("jpeg" in title for title in titles)
     for standing in board.standings:
         assert set(standing.figures) >= set(titles[-3:]) and len(standing.figures[titles[-1]].values) == 2
 
@@ -198,7 +198,7 @@ def test_another_test_is_run_on_what_is_trained(folder, tmp_path, monkeypatch):
     benchmark(Matrix.from_dict(values), tmp_path / "out")
     monkeypatch.setattr(module, "fit", lambda *_args, **_kw: pytest.fail("trained already"))
     values["test"] = {**values["test"], "epsilons": [8 / 255]}
-    assert benchmark(Matrix.from_dict(values), tmp_path / "out").boards[0].ranked_by == "pgd, 8/255"
+    assert benchmark(Matrix.from_dict(values), tmp_path / "out").boards[0].ranked_by == ("pgd, 8/255",)
 
 
 @pytest.mark.parametrize(

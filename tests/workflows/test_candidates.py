@@ -15,7 +15,7 @@ from PIL import Image
 from robustad.cli import main
 from robustad.errors import CheckpointError, MissingExtra
 from robustad.evaluation import Results, select
-from robustad.workflows._candidate import candidate_path, default_out, load_candidate
+from robustad.workflows._candidate import candidate_path, default_out, digest_of, load_candidate
 from robustad.workflows._data import DataConfig
 from robustad.workflows.benchmark import Matrix, benchmark
 from robustad.workflows.test import test
@@ -84,9 +84,17 @@ def test_words_name_a_place(tmp_path):
 
 def test_our_checkpoint_is_what_it_was(checkpoints):
     candidate = load_candidate(checkpoints["calibrated"], device=CPU)
-    stored = json.loads((checkpoints["calibrated"] / "config.json").read_text())
-    assert candidate.digest == stored["weights_sha256"]
+    assert candidate.digest == digest_of(checkpoints["calibrated"])
     assert candidate.calibration.threshold == -0.5 and candidate.detector.name == "patchguard"
+
+
+def test_other_options_make_another_detector_of_the_same_weights(checkpoints, tmp_path):
+    copy = shutil.copytree(checkpoints["calibrated"], tmp_path / "copy")
+    assert digest_of(copy) == digest_of(checkpoints["calibrated"])
+    stored = json.loads((copy / "config.json").read_text())
+    stored["config"]["sigma"] = 9.0
+    (copy / "config.json").write_text(json.dumps(stored))
+    assert digest_of(copy) != digest_of(checkpoints["calibrated"])
 
 
 def test_only_a_checkpoint_that_a_training_left_has_a_run(checkpoints, tmp_path):

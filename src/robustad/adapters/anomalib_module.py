@@ -195,7 +195,7 @@ class RobustadModule(AnomalibModule):  # type: ignore[misc]
         foreground = torch.ones(len(images), *images.shape[-2:], dtype=torch.bool, device=images.device)
         ours = Batch(images.as_subclass(Tensor), foreground, seeds, numbers)
         ours = augment(ours) if training.augment else ours
-        for _ in range(training.replays):
+        for _ in range(training.updates_per_batch):
             losses = self._update(ours)
         self.log("train_loss", losses.total.detach(), prog_bar=True, batch_size=len(images))
         return {"loss": losses.total.detach()}
@@ -204,7 +204,7 @@ class RobustadModule(AnomalibModule):  # type: ignore[misc]
         training, optimizer = self.recipe.training, self.optimizers()
         step: int = self.global_step
         assert self._method is not None
-        steps = self.trainer.num_training_batches * training.replays
+        steps = self.trainer.num_training_batches * training.updates_per_batch
         context = StepContext(step, self._total(steps), self.current_epoch, _NO_FABRIC)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(training, context, steps)

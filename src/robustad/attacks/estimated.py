@@ -54,7 +54,8 @@ class EstimatedPGD(Attack):
     @property
     def effort(self) -> str:
         """See `Attack.effort`."""
-        return f"{self.passes:,} queries"
+        ways = "signs" if self.directions == "signs" else "normal vectors"
+        return f"{self.passes:,} queries along random {ways}"
 
     def run(self, climb: Climb, noise: Tensor, restart: int) -> Tensor:
         """See `Attack.run`."""
@@ -74,6 +75,7 @@ class EstimatedPGD(Attack):
         total = torch.zeros_like(x)
         for _ in range(self.samples):
             way = torch.stack([self._direction(x.shape[1:], generator) for generator in generators]).to(x)
+            way = climb.ball.allowed(way)
             near = [(x + sign * self.distance * way).clamp(0, 1) for sign in (1, -1)]
             with torch.no_grad():
                 ahead, behind = (climb.objective(images, climb.index) for images in near)

@@ -60,12 +60,14 @@ class AdversarialPatch:
         best, values = clean.clone(), _values(objective, clean, index)
         for number in range(self.places):
             corner, pixels = self._corner(clean.shape[-1], number, seed)
-            mask = torch.zeros(len(clean), *clean.shape[-2:], dtype=torch.bool, device=clean.device)
             rows, columns = slice(corner[0], corner[0] + pixels), slice(corner[1], corner[1] + pixels)
-            mask[:, rows, columns] = True
             expected = ExpectedObjective(objective, self.draws, self._varied(rows, columns, seed))
             generator = torch_generator(seed, "patch", number)
-            stuck = self.attack(expected, clean, epsilon=1.0, generator=generator, mask=mask)
+            # only the square is searched: squares of a random search would mostly lie beside it
+            looks = self.attack(
+                _Pasted(expected, clean, rows, columns), clean[:, :, rows, columns], epsilon=1.0, generator=generator
+            )
+            stuck = _pasted(clean, looks, rows, columns)
             found = _values(expected, stuck, index)
             better = found > values
             values = torch.where(better, found, values)
@@ -92,6 +94,25 @@ class AdversarialPatch:
             return changed
 
         return vary
+
+
+def _pasted(images: Tensor, looks: Tensor, rows: slice, columns: slice) -> Tensor:
+    changed = images.to(looks.dtype, copy=True)
+    changed[:, :, rows, columns] = looks
+    return changed
+
+
+@dataclass(frozen=True)
+class _Pasted:
+    """An objective of looks ``(n, 3, s, s)``: that of the images which they are stuck on."""
+
+    objective: Objective
+    clean: Tensor
+    rows: slice
+    columns: slice
+
+    def __call__(self, looks: Tensor, index: Tensor) -> Tensor:
+        return self.objective(_pasted(self.clean[index], looks, self.rows, self.columns), index)
 
 
 def _values(objective: Objective, images: Tensor, index: Tensor) -> Tensor:

@@ -49,7 +49,7 @@ class Ball:
 
     def shortened(self, offset: Tensor) -> Tensor:
         """The offset, no longer than epsilon and only where something may change."""
-        offset = self._allowed(offset)
+        offset = self.allowed(offset)
         if self.norm == "linf":
             return offset.clamp(-self.epsilon, self.epsilon)
         return offset * (self.epsilon / per_image_norm(offset)).clamp_max(1)
@@ -58,12 +58,12 @@ class Ball:
         """A random point of the ball from uniform noise in [-1, 1]."""
         if self.norm == "linf":
             return self.clip(self.centre + self.epsilon * noise)
-        noise = self._allowed(noise)
+        noise = self.allowed(noise)
         return self.clip(self.centre + self.epsilon * noise / per_image_norm(noise))
 
     def direction(self, gradient: Tensor) -> Tensor:
         """Steepest ascent of length 1 in the norm."""
-        gradient = self._allowed(gradient)
+        gradient = self.allowed(gradient)
         return gradient.sign() if self.norm == "linf" else per_image_unit(gradient)
 
     def shifted(self, sign: int) -> Tensor:
@@ -71,7 +71,7 @@ class Ball:
 
         L2: where a pixel reaches 0 or 1, the others go further (bisection for how far).
         """
-        room = self._allowed((1 - self.centre) if sign > 0 else self.centre)
+        room = self.allowed((1 - self.centre) if sign > 0 else self.centre)
         if self.norm == "linf":
             return self.centre + sign * room.clamp_max(self.epsilon)
         low, high = room.new_zeros(len(room), 1, 1, 1), room.flatten(1).amax(dim=1)[:, None, None, None]
@@ -81,5 +81,6 @@ class Ball:
             low, high = middle.where(fits, low), high.where(fits, middle)
         return self.centre + sign * room.minimum(low)
 
-    def _allowed(self, offset: Tensor) -> Tensor:
+    def allowed(self, offset: Tensor) -> Tensor:
+        """The offset where something may change, and zero elsewhere."""
         return offset if self.mask is None else offset * self.mask

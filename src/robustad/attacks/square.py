@@ -93,13 +93,25 @@ def _stripes(clean: Tensor, ball: Ball, side: float, generators: list[torch.Gene
 def _coloured(offset: Tensor, ball: Ball, side: float, generators: list[torch.Generator]) -> Tensor:
     """One square of one colour at the edge of the ball."""
     offset = offset.clone()
-    height, width = offset.shape[-2:]
-    pixels = max(1, round(side * math.sqrt(height * width)))
-    for number, generator in enumerate(generators):
-        rows, columns = _window(height, width, pixels, generator)
-        colour = ball.epsilon * _signs((offset.shape[1], 1, 1), generator, offset)
-        offset[number, :, rows, columns] = colour
+    for number, (generator, box) in enumerate(zip(generators, _boxes(offset, ball), strict=True)):
+        part = offset[number][box]  # a view
+        height, width = part.shape[-2:]
+        rows, columns = _window(height, width, max(1, round(side * math.sqrt(height * width))), generator)
+        part[:, rows, columns] = ball.epsilon * _signs((len(part), 1, 1), generator, offset)
     return offset
+
+
+def _boxes(offset: Tensor, ball: Ball) -> list[tuple[slice, slice, slice]]:
+    """For each image the smallest rectangle that holds all pixels that may change; elsewhere squares change nothing."""
+    everywhere = (slice(None), slice(None), slice(None))
+    if ball.mask is None:
+        return [everywhere] * len(offset)
+    boxes = []
+    for mask in ball.mask.expand(len(offset), -1, -1, -1).any(1):
+        rows, columns = (mask.any(axis).nonzero()[:, 0].tolist() for axis in (1, 0))
+        inside = (slice(None), slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)) if rows else everywhere
+        boxes.append(inside)
+    return boxes
 
 
 def _bump(height: int, width: int, like: Tensor) -> Tensor:
@@ -124,17 +136,18 @@ def _tiles(clean: Tensor, ball: Ball, side: float, generators: list[torch.Genera
             for column in range(0, width - pixels + 1, pixels):
                 signs = _signs((clean.shape[1], 1, 1), generator, clean)
                 offset[number, :, row : row + pixels, column : column + pixels] = signs * _bump(pixels, pixels, clean)
+    offset = ball.allowed(offset)
     return ball.epsilon * offset / per_image_norm(offset)
 
 
 def _moved(offset: Tensor, ball: Ball, side: float, generators: list[torch.Generator]) -> Tensor:
     """What two squares used of the budget goes to a bump in one of them, on top of what was there."""
     offset = offset.clone()
-    height, width = offset.shape[-2:]
-    pixels = max(3, round(side * math.sqrt(height * width))) // 2 * 2 + 1  # odd: the hill has a middle
-    for number, generator in enumerate(generators):
+    for number, (generator, box) in enumerate(zip(generators, _boxes(offset, ball), strict=True)):
+        image = offset[number][box]  # a view
+        height, width = image.shape[-2:]
+        pixels = max(3, round(side * math.sqrt(height * width))) // 2 * 2 + 1  # odd: the hill has a middle
         target, source = (_window(height, width, pixels, generator) for _ in range(2))
-        image = offset[number]
         used = image.square().sum()
         kept = image[:, target[0], target[1]].clone()
         image[:, source[0], source[1]] = 0
@@ -146,6 +159,8 @@ def _moved(offset: Tensor, ball: Ball, side: float, generators: list[torch.Gener
             bump = bump.transpose(-2, -1) if kept.shape[-2] == kept.shape[-1] else bump
         # what was freed goes to each channel, not a share of it: the new bump outweighs the old ones, and finds more
         image[:, target[0], target[1]] = (spare / len(image) + freed).sqrt() * _unit(bump + _unit(kept))
+        if ball.mask is not None:
+            image *= ball.mask[number][box]
         image *= ball.epsilon / image.norm().clamp_min(1e-12)
     return offset
 

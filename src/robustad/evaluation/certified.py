@@ -74,11 +74,21 @@ def evaluate_certified(
     dataset: ImageDataset,
     config: CertifyConfig,
     *,
+    batch_size: int = 64,
     seed: int = 0,
     store: Store | None = None,
     show_progress: bool = True,
 ) -> Certified:
     """Certify every image of a data set; finished images are kept in the store.
+
+    Args:
+        detector: See `SmoothedDetector`.
+        dataset: Test images.
+        config: What is certified, and how.
+        batch_size: Noisy copies per pass; 1 where a score depends on its company: copies must be independent.
+        seed: Of the noise.
+        store: Keeps finished images.
+        show_progress: Show how far it is and how long it will take.
 
     Raises:
         ValueError: If there is no image, or the detector answers with NaN.
@@ -86,11 +96,11 @@ def evaluate_certified(
     if len(dataset) == 0:
         raise ValueError("there is no test image")
     store = store or Store()
-    smoothed = SmoothedDetector(detector, sigma=config.sigma, seed=seed)
+    smoothed = SmoothedDetector(detector, sigma=config.sigma, batch_size=batch_size, seed=seed)
     scores, bounds = [], []
     with frozen(detector), Progress("certifying", len(dataset), unit="images", enabled=show_progress) as shown:
         for index in range(len(dataset)):
-            key = ("certified", index, config.sigma, config.samples, config.radii, seed)
+            key = ("certified", index, config.sigma, config.samples, config.radii, batch_size, seed)
             arrays = store.get(*key)
             if arrays is None:
                 image = to_device(dataset[index]["image"][None], device_of(detector)).float() / 255

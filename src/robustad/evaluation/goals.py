@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from robustad.attacks import MapObjective, Objective, PublishedObjective, RegionObjective, ScoreObjective
-from robustad.evaluation.witness import Witness
+from robustad.evaluation.witness import Witness, gives_maps
 
 PLACE = 0.25
 """Side of the square in the middle of an image where ``invent`` wants a defect, as a share of the image's side."""
@@ -115,7 +115,7 @@ def lacks(need: str, detector: Any, has_other: bool) -> str | None:
         return "the detector has no patch logits"
     if need == LOCAL and not Witness(detector).has_local_scores:
         return "the detector has neither patch logits nor anomaly maps"
-    if need == "anomaly maps" and not getattr(detector, "has_maps", True):
+    if need == "anomaly maps" and not gives_maps(detector):
         return "the detector has no anomaly maps"
     if need == "another detector" and not has_other:
         return "no other detector was given"

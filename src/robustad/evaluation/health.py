@@ -260,10 +260,10 @@ class Doubts(NamedTuple):
         return cls(tuple(f"{v.name}: {v.why}" for v in failed), cut, any(v.name == _REPEATABLE for v in failed))
 
 
-_REPEATABLE, _COMPANY, _GRADIENT = "Repeatable score", "Company changes nothing", "Gradient is there"
+_REPEATABLE, COMPANY, _GRADIENT = "Repeatable score", "Company changes nothing", "Gradient is there"
 CHECKS: dict[str, Callable[[Patient], tuple[bool | None, str, float | None]]] = {
     _REPEATABLE: check_repeatable,
-    _COMPANY: check_company,
+    COMPANY: check_company,
     _GRADIENT: check_gradient,
     "Gradient is right": check_finite_differences,
     "More ε, more harm": check_monotone_epsilon,
@@ -274,5 +274,5 @@ CHECKS: dict[str, Callable[[Patient], tuple[bool | None, str, float | None]]] = 
 """The checks, by the name that the report shows."""
 _NO_GRADIENT = ("does not require grad", "not have been used in the graph", "Can't call numpy() on Tensor")
 """What torch says of a score that does not depend differentiably on the pixels."""
-WITHOUT_GRADIENT = (_REPEATABLE, _COMPANY)
+WITHOUT_GRADIENT = (_REPEATABLE, COMPANY)
 """Checks that need no gradient."""

@@ -25,7 +25,7 @@ from robustad.evaluation.goals import GOALS, Scene
 from robustad.evaluation.protocol import Plan, Suite
 from robustad.evaluation.store import Arrays, Store
 from robustad.evaluation.where import allowed_pixels
-from robustad.evaluation.witness import Witness, frozen
+from robustad.evaluation.witness import Witness, frozen, learn_maps
 from robustad.metrics import PIXEL_METRICS
 from robustad.ops.patches import patch_labels
 
@@ -152,6 +152,7 @@ def evaluate(
     radii = check_radii(epsilons, norm=suite.norm)
     if len(dataset) == 0:
         raise ValueError("there is no test image")
+    learn_maps(detector, to_device(dataset[0]["image"][None], device_of(detector)).float() / 255)
     work = _Work(detector, dataset, suite, batch_size=batch_size, seed=seed, other=other, store=store or Store())
     with (
         frozen(detector, other),

@@ -26,6 +26,8 @@ from robustad.metrics import auroc
 STICKER, UNIVERSAL = "sticker", "universal"
 MAX_FITTED = 64
 """Images of a class, at most, that a universal perturbation is found on."""
+BATCH = 16
+"""Images of a step towards a universal perturbation."""
 QUERIES = 500
 """Queries for the look of a sticker at each place, where gradients are not there or cannot be believed."""
 UNIVERSAL_QUERIES = 200
@@ -44,7 +46,7 @@ class ThreatConfig:
         universal: Radii (pixel units of [0, 1]) of one perturbation for all images of a class. It is found on one half
             of them and tried on the other, and the other way round: no image helps to find its own.
         norm: Of ``universal``: ``linf`` or ``l2``.
-        steps: Gradient steps for the look of a sticker at each place.
+        steps: Gradient steps for the look of a sticker at each place, and at least for a universal perturbation.
         draws: Calls of the detector whose mean every step follows; see `robustad.evaluation.Suite`.
         without_gradient: Search without gradients as well, and count what does more harm: where a health check says
             that gradients cannot be believed.
@@ -156,7 +158,8 @@ class _Work:
         return Threat(name=STICKER, size=side, scores=np.concatenate(parts), norm=STICKER)
 
     def _stuck(self, chunk: Sequence[int], side: float, looks: Sequence[Attack]) -> NDArray[np.float32]:
-        objective, images, found = self.objective(chunk), self.images(chunk), []
+        objective, images = self.objective(chunk), self.images(chunk)
+        found = [self.scores(images)]  # a look that has to work when turned may do good as it is
         for look in looks:
             attack = AdversarialPatch(side=side, attack=look, draws=self.config.sticker_draws)
             found.append(self.scores(attack(objective, images, seed=self.seed)))
@@ -171,7 +174,7 @@ class _Work:
             members = (self.labels == label).nonzero()[:, 0].tolist()
             for half in range(2):
                 tried, fitted = members[half::2], members[1 - half :: 2]
-                way = (self.config.norm, self.climbs, self.queries, self.config.draws)
+                way = (self.config.norm, self.climbs, self.queries, self.config.draws, self.config.steps)
                 key = (UNIVERSAL, label, half, epsilon, *way, self.seed)
                 arrays = self.store.get(*key)
                 if arrays is None:
@@ -185,7 +188,9 @@ class _Work:
         """Scores of the tried images under the perturbation that was found on the fitted ones."""
         step = max(1, len(fitted) // MAX_FITTED)
         fitted = fitted[::step][:MAX_FITTED]
-        delta = self._common(fitted, epsilon) if fitted and tried else 0.0
+        if tried and not fitted:  # nothing to find it on
+            return np.full(len(tried), np.nan, dtype=np.float32)
+        delta = self._common(fitted, epsilon) if tried else 0.0
         parts = [self.scores((self.images(chunk) + delta).clamp(0, 1)) for chunk in self.chunks(tried)]
         return np.concatenate(parts) if parts else np.empty(0, dtype=np.float32)
 
@@ -193,11 +198,18 @@ class _Work:
         """The perturbation with the highest mean objective over these images."""
         objective, images, norm = self.objective(fitted), self.images(fitted), self.config.norm
         searches = [None] * self.climbs + [Square(queries=UNIVERSAL_QUERIES, norm=norm)] * self.queries
-        found = []
+        found, passes = [], -(-self.config.steps // -(-len(fitted) // BATCH))
         for search in searches:
             generator = torch_generator(self.seed, UNIVERSAL)
             delta = universal_perturbation(
-                objective, images, epsilon=epsilon, norm=norm, search=search, generator=generator
+                objective,
+                images,
+                epsilon=epsilon,
+                norm=norm,
+                passes=passes,
+                batch_size=BATCH,
+                search=search,
+                generator=generator,
             )
             wrong = self.scores((images + delta).clamp(0, 1)) * away(self.labels[list(fitted)]).numpy()
             found.append((float(wrong.mean()), delta))
@@ -208,7 +220,13 @@ def threat_rows(threats: Sequence[Threat], labels: NDArray[np.bool_], subject: S
     """Image AUROC under each threat; the side of a sticker stands in ``epsilon``, with the norm `STICKER`."""
     rows = []
     for threat in threats:
-        value, reason = defined(auroc, threat.scores, labels)
+        if np.isnan(threat.scores).any():
+            value, reason = (
+                None,
+                "found on other images of the class, and there is one image",
+            )
+        else:
+            value, reason = defined(auroc, threat.scores, labels)
         rows.append(
             Row(
                 **subject.fields,

@@ -72,7 +72,7 @@ class Witness:
     @property
     def has_local_scores(self) -> bool:
         """Whether there are any."""
-        return hasattr(self.detector, "patch_logits") or getattr(self.detector, "has_maps", False)
+        return hasattr(self.detector, "patch_logits") or gives_maps(self.detector)
 
     def _mean(self, images: Tensor) -> Prediction:
         several = [checked(self.detector(images), images) for _ in range(self.draws)]
@@ -94,6 +94,18 @@ def one_each(scores: Tensor, images: Tensor) -> Tensor:
     if scores.shape != (len(images),):
         raise ValueError(f"a detector must give one score per image, got {tuple(scores.shape)} for {len(images)}")
     return scores
+
+
+def gives_maps(detector: Any) -> bool:
+    """Whether a detector gives anomaly maps: what its ``has_maps`` says, see `learn_maps`; yes if it says nothing."""
+    return bool(getattr(detector, "has_maps", True))
+
+
+def learn_maps(detector: Any, images: Tensor) -> None:
+    """Look at one answer of a detector that does not say whether it gives anomaly maps; from then on it says so."""
+    if not hasattr(detector, "has_maps"):
+        with frozen(detector), torch.no_grad():
+            detector.has_maps = checked(detector(images), images).anomaly_maps is not None
 
 
 def checked(answer: Any, images: Tensor) -> Prediction:

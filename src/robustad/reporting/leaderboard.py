@@ -79,13 +79,13 @@ class Board:
     Attributes:
         data: The data set.
         columns: What is compared.
-        ranked_by: Title of the column that decides the order.
+        ranked_by: Titles of the columns whose lowest figure decides the order.
         standings: The detectors.
     """
 
     data: str
     columns: tuple[Column, ...]
-    ranked_by: str
+    ranked_by: tuple[str, ...]
     standings: tuple[Standing, ...]
 
 
@@ -107,7 +107,7 @@ def boards(
     for data in dict.fromkeys(row.data for row in pooled):
         own = select(pooled, data=data)
         columns = tuple(_columns(own))
-        first = _deciding(columns).title
+        deciding = tuple(column.title for column in _deciding(columns))
         standings = []
         for name in dict.fromkeys(row.detector for row in own):
             key, figures = (data, name), _figures(select(own, detector=name), columns)
@@ -120,8 +120,8 @@ def boards(
                     failed_checks=(failed_checks or {}).get(key, {}),
                 )
             )
-        standings.sort(key=lambda s: (s.baseline, -_value(s, first)))
-        result.append(Board(data=data, columns=columns, ranked_by=first, standings=tuple(standings)))
+        standings.sort(key=lambda s: (s.baseline, -_value(s, deciding)))
+        result.append(Board(data=data, columns=columns, ranked_by=deciding, standings=tuple(standings)))
     return result
 
 
@@ -136,7 +136,7 @@ def leaderboard_markdown(found: Iterable[Board]) -> str:
             lines.append([standing.name, *cells, checks])
         text = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
         table = "\n".join([text[0], "|" + " --- |" * len(lines[0]), *text[1:]])
-        parts += [f"## {board.data}", table, f"Ranked by {board.ranked_by}."]
+        parts += [f"## {board.data}", table, f"Ranked by {ranking_text(board)}."]
     return "\n\n".join(parts) + "\n"
 
 
@@ -152,7 +152,13 @@ def leaderboard_html(
         failed: What could not be measured, and why.
     """
     template = environment().get_template("leaderboard.html.j2")
-    return template.render(boards=found, created=created, command=command, failed=failed or {}, version=__version__)
+    facts = {"created": created, "command": command, "failed": failed or {}, "version": __version__}
+    return template.render(boards=found, ranking_text=ranking_text, **facts)
+
+
+def ranking_text(board: Board) -> str:
+    """What decides the order, for readers."""
+    return board.ranked_by[0] if len(board.ranked_by) == 1 else f"the lowest of {'; '.join(board.ranked_by)}"
 
 
 def figure_text(row: Row | None) -> str:
@@ -183,30 +189,31 @@ def _columns(rows: Sequence[Row]) -> Iterable[Column]:
 _BESIDE = (CERTIFIED, STICKER, UNIVERSAL)  # other threats, other radii
 
 
-def _deciding(columns: Sequence[Column]) -> Column:
-    """The worst case at the middle radius; else the attack there that is named last; else clean."""
+def _deciding(columns: Sequence[Column]) -> Sequence[Column]:
+    """The worst case at the middle radius; else all attacks there, of which the worst counts; else clean."""
     attacked = [
         column
         for column in columns
         if column.epsilon and column.metric == "image_AUROC" and column.attack not in _BESIDE
     ]
     if not attacked:
-        return columns[0]
+        return columns[:1]
     radii = sorted({column.epsilon for column in attacked})
     here = [column for column in attacked if column.epsilon == radii[(len(radii) - 1) // 2]]
-    return next((column for column in here if column.attack == "ensemble"), here[-1])
+    return [column for column in here if column.attack == "ensemble"] or here
 
 
 def _figures(rows: Sequence[Row], columns: Sequence[Column]) -> dict[str, Row]:
     found = {}
     for column in columns:
-        attacks = [column.attack, EXACT] if column.attack != "none" else ["none"]
+        exact = [] if column.attack in ("none", *_BESIDE) else [EXACT]  # of each image by itself, without noise
+        attacks = [column.attack, *exact]
         own = select(rows, metric=column.metric, epsilon=column.epsilon, attack=attacks)
         if own:
             found[column.title] = own[0] if len(own) == 1 else aggregate_seeds(own)[0]
     return found
 
 
-def _value(standing: Standing, title: str) -> float:
-    row = standing.figures.get(title)
-    return -1.0 if row is None or row.number is None else row.number
+def _value(standing: Standing, titles: Sequence[str]) -> float:
+    rows = [standing.figures[title] for title in titles if title in standing.figures]
+    return min((-1.0 if row.number is None else row.number for row in rows), default=-1.0)

@@ -39,7 +39,7 @@ class TrainingConfig:
         epsilon_warmup: Share of the steps over which epsilon grows from a tenth to its full value, in [0, 1].
         replays: Updates that each batch is used for while its perturbation goes on growing: the gradient of an update
             serves weights and perturbation at once ("free" adversarial training, Shafahi et al., NeurIPS 2019).
-            1 = off: a fresh attack of ``attack_steps`` for each update.
+            1 = off: a fresh attack of ``attack_steps`` for each update. Without attacks each batch is used once.
         attack_steps: Gradient steps of the training attack; only without replays.
         clean_fraction: Share of the loss that unattacked images get, in [0, 1]; only without replays.
         balance: What weighs the same in the default patch loss: all anomalous ``patches``, or all anomalous ``images``
@@ -100,6 +100,11 @@ class TrainingConfig:
             check_at_least(name, getattr(self, name), 0)
         if self.max_steps is None and self.max_epochs is None and self.max_time is None:
             raise ValueError("one of `max_time`, `max_steps`, `max_epochs` must say how long to train")
+
+    @property
+    def updates_per_batch(self) -> int:
+        """Updates that each batch is used for: several only while a perturbation grows."""
+        return self.replays if self.epsilon else 1
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:

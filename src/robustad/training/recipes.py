@@ -108,7 +108,7 @@ class PatchGuardRecipe(Recipe):
     def _method_class(self) -> type[PatchGuardMethod]:
         if self.method == "published":
             return PublishedMethod
-        return ReplayMethod if self.training.replays > 1 else DefaultMethod
+        return ReplayMethod if self.training.updates_per_batch > 1 else DefaultMethod
 
     def make_generator(self, data: str | None = None, category: str | None = None) -> Generator:
         """See `Recipe.make_generator`."""
@@ -119,9 +119,11 @@ class PatchGuardRecipe(Recipe):
     def model_for(self, images: Tensor) -> DetectorConfig:
         """From random weights, pixels are normalised by the training images' own mean and spread.
 
-        Likewise from weights of `robustad pretrain`, where each process had its own. Other pretrained weights keep the
-        normalisation that they were trained with, and the published recipe its own.
+        Likewise from weights of `robustad pretrain`, where each process had its own. The embedded network was trained
+        on [-1, 1]. Other pretrained weights keep the normalisation that is given, and the published recipe its own.
         """
+        if self.model.weights == "embedded":
+            return dataclasses.replace(self.model, mean=(0.5,) * 3, std=(0.5,) * 3)
         own = self.model.weights == "none" or start_facts(self.model.weights) is not None
         if self.method == "published" or not own:
             return self.model

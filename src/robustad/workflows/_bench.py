@@ -26,6 +26,7 @@ from robustad.evaluation import (
     evaluate_threats,
     threat_rows,
 )
+from robustad.evaluation.health import COMPANY
 from robustad.reporting import pick_examples
 from robustad.workflows._candidate import Candidate
 from robustad.workflows._health import examine
@@ -99,11 +100,13 @@ class Bench:
         threshold = None if calibration is None else calibration.threshold
         return corruption_rows(measured, self.labels, self.subject, threshold=threshold)
 
-    def certified(self) -> list[Row]:
-        """What is certain, if it is asked for."""
+    def certified(self, verdicts: list[Verdict]) -> list[Row]:
+        """What is certain, if it is asked for; where company changes a score, each noisy copy is scored alone."""
         if self.config.certificate is None:
             return []
         options: dict[str, Any] = {"seed": self.config.seed, "store": self.store}
+        if any(verdict.name == COMPANY and verdict.passed is False for verdict in verdicts):
+            options["batch_size"] = 1  # copies that know of each other are no independent samples
         found = evaluate_certified(self.candidate.detector, self.dataset, self.config.certificate, **options)
         return certified_rows(found, self.subject)
 

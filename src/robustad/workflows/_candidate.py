@@ -7,6 +7,7 @@ A folder is one of our checkpoints, ``NAME.onnx`` a model in an ONNX file, and `
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ class Candidate:
 
     Attributes:
         detector: In eval mode; has ``name``, ``image_size`` and ``has_maps``.
-        digest: Digest of its weights.
+        digest: Of its weights, and of the options that say what is made of them.
         path: The folder or file that it was read from.
         calibration: Threshold, if one was computed.
         info: What it was trained on and how, as far as it is known: plain values.
@@ -85,11 +86,12 @@ def candidate_path(word: str | Path) -> Path:
 
 
 def digest_of(word: str | Path) -> str:
-    """Digest of a candidate's weights, read off its files."""
-    path = candidate_path(word)
+    """Digest of a candidate's weights and options, read off its files."""
+    path, digest = candidate_path(word), hashlib.sha256()
     if path.is_dir():
-        return str(read_json(path / "config.json")["weights_sha256"])
-    digest = hashlib.sha256()
+        stored = read_json(path / "config.json")
+        digest.update(json.dumps([stored["weights_sha256"], stored["config"]], sort_keys=True).encode())
+        return digest.hexdigest()
     for file in (path, path.with_name(f"{path.name}.data")):  # the second: large weights of an ONNX model
         if file.is_file():
             with file.open("rb") as stream:

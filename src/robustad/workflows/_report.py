@@ -70,6 +70,7 @@ class Findings:
         corrupted: Figures on corrupted images.
         certified: What is certain in L2.
         threats: Figures under stickers and universal perturbations.
+        sticker_draws: Turns and brightnesses that a sticker has to work under.
         certificate: How; None = it was not asked for.
         verdicts: Outcome of the health checks.
         log: Training log, if there is one.
@@ -86,6 +87,7 @@ class Findings:
     corrupted: list[Row]
     certified: list[Row]
     threats: list[Row]
+    sticker_draws: int
     certificate: CertifyConfig | None
     verdicts: list[Verdict]
     log: list[dict[str, Any]]
@@ -264,7 +266,8 @@ def _tables(findings: Findings) -> Iterator[MetricTable]:
         calibrated = findings.candidate.calibration is not None
         yield corruption_table(findings.corrupted, findings.candidate.detector.name, calibrated=calibrated)
     if findings.threats:
-        yield threat_table(findings.threats, findings.figure("image_AUROC", findings.evaluation.clean))
+        clean = findings.figure("image_AUROC", findings.evaluation.clean)
+        yield threat_table(findings.threats, clean, draws=findings.sticker_draws)
     if findings.certificate is not None:
         yield certified_table(
             findings.certified,

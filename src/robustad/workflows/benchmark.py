@@ -19,6 +19,7 @@ from robustad._checks import check_at_least
 from robustad._configs import from_plain
 from robustad.errors import CheckpointError, RobustadError
 from robustad.evaluation import BASELINE, Results, Row
+from robustad.evaluation.health import EDITION
 from robustad.files import write_text
 from robustad.reporting import Board, boards, leaderboard_html, leaderboard_markdown
 from robustad.training.state import STATE_FILE
@@ -222,7 +223,7 @@ def finished(place: Place, config: TestConfig) -> Results | None:
     if not path.is_file():
         return None
     results = Results.read(path)
-    wanted: dict[str, Any] = {"config": settings(config), "data": place.data.to_dict()}
+    wanted: dict[str, Any] = {"config": settings(config), "data": place.data.to_dict(), "health_edition": EDITION}
     try:
         wanted["checkpoint"] = digest_of(place.checkpoint)
         _, images = images_of(place.data, part=config.part, seed=int(info_of(place.checkpoint).get("seed", 0)))

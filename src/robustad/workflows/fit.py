@@ -191,7 +191,7 @@ def _engine(
         len(dataset),
         training.batch_size,
         seed=training.seed,
-        replays=training.replays,
+        replays=training.updates_per_batch,
         keep_partial=training.schedule == "published",
         epoch_images=training.epoch_images,
     )

@@ -21,6 +21,7 @@ from robustad.evaluation import (
     evaluation_rows,
     kind_rows,
 )
+from robustad.evaluation.health import EDITION
 from robustad.evaluation.witness import gradient_lack
 from robustad.inference import pick_device
 from robustad.reporting import write_report
@@ -108,8 +109,9 @@ def test(
         rows=evaluation_rows(evaluation, bench.subject),
         by_kind=kind_rows(evaluation, bench.subject),
         corrupted=bench.corrupted(),
-        certified=bench.certified(),
+        certified=bench.certified(verdicts),
         threats=bench.threats(verdicts),
+        sticker_draws=config.sticker_draws,
         certificate=config.certificate,
         verdicts=verdicts,
         log=read_log(loaded.run_folder / LOG_FILE) if loaded.run_folder else [],
@@ -138,6 +140,7 @@ def _write(
         "images": truth,
         "training_images_unchanged": _unchanged(loaded, findings.data, train),
         "health": [verdict._asdict() for verdict in findings.verdicts],
+        "health_edition": EDITION,
     }
     results = Results.of_run(
         loaded.title or "test",

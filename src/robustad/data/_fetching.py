@@ -139,7 +139,8 @@ def _unpack(row: Address, got: Path, show_progress: bool) -> tuple[Path, dict[st
         digest = _verify(row, got, _key(row))
         extract(got, unpacked, show_progress=show_progress)
         return unpacked, {_key(row): digest} if row.stable else {}
-    digests, done = {}, []
+    digests: dict[str, str] = {}
+    done: list[Path] = []
     for archive in sorted(path for path in got.rglob("*") if path.is_file() and is_archive(path)):
         target = archive.with_name(archive.name.split(".")[0])
         if not archive.exists() or any(target in other.parents for other in done):

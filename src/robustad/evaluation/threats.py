@@ -220,13 +220,11 @@ def threat_rows(threats: Sequence[Threat], labels: NDArray[np.bool_], subject: S
     """Image AUROC under each threat; the side of a sticker stands in ``epsilon``, with the norm `STICKER`."""
     rows = []
     for threat in threats:
-        if np.isnan(threat.scores).any():
-            value, reason = (
-                None,
-                "found on other images of the class, and there is one image",
-            )
-        else:
-            value, reason = defined(auroc, threat.scores, labels)
+        value, reason = (
+            (None, "found on other images of the class, and there is one image")
+            if np.isnan(threat.scores).any()
+            else defined(auroc, threat.scores, labels)
+        )
         rows.append(
             Row(
                 **subject.fields,

@@ -336,3 +336,14 @@ def test_threads_leave_the_filters_of_warnings_as_they_were(tmp_path):
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(read_image, paths * 5))
     assert warnings.filters == before
+
+
+def test_a_picture_that_does_not_fit_into_memory_is_not_damaged(tmp_path, monkeypatch):
+    Image.new("RGB", (8, 8)).save(tmp_path / "large.png")
+
+    def full(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(Image.Image, "load", full)
+    with pytest.raises(ImageError, match=r"large\.png does not fit into memory; crop or shrink it first"):
+        read_image(tmp_path / "large.png")

@@ -4,8 +4,10 @@ from evaluation_doubles import ScoreOnly, TinyDetector, made_batch
 from torch import nn
 
 from robustad.adapters import from_callable
-from robustad.evaluation import Doubts, Verdict, check_health
+from robustad.evaluation import Doubts, Verdict, check_health, unbounded
 from robustad.evaluation.health import CHECKS
+from robustad.evaluation.patient import Patient
+from robustad.evaluation.witness import Witness
 from robustad.ops.colour import jitter_hsv
 
 EPSILON = 15 / 255
@@ -269,6 +271,19 @@ class Floored(nn.Module):
 
 def test_a_floor_under_the_scores_is_honest():
     assert all(verdict.passed is True for verdict in verdicts(Floored()).values())
+
+
+def test_restarts_do_not_all_begin_at_one_odd_image():
+    """Scores of a good detector: all normal images but one lie near the floor, too near for a start."""
+    clean = torch.tensor([-1.25, -1.2, -1.1, -1.08, -1.03, -0.93, -0.57, 4.8, -0.26, 0.2, 2.0, 2.8, 3.4, 5.4, 5.5, 6.5])
+    labels = torch.arange(16) >= 8
+    images = torch.arange(16.0)[:, None, None, None].expand(16, 3, 4, 4)
+    patient = Patient(Witness(ScoreOnly(smooth)), images, labels, clean, EPSILON, 0)
+    anomalous = torch.tensor([15])
+    goal = (-clean).max().view(1) - unbounded.NEAR * patient.spread
+    begun = [int(unbounded._others(patient, anomalous, goal, start)[0, 0, 0, 0]) for start in range(20)]
+    assert len(set(begun)) > 2, begun
+    assert all(-clean[number] <= goal - unbounded.MIN_WAY * patient.spread for number in begun), "none is there already"
 
 
 def test_numpy_on_the_way_is_a_verdict_not_a_crash():

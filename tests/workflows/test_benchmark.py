@@ -140,6 +140,14 @@ def test_a_cell_of_other_weights_or_other_data_is_done_again(made):
         assert module.finished(place, matrix.test) is not None
 
 
+def test_a_cell_that_was_checked_by_an_earlier_edition_is_done_again(made, monkeypatch):
+    matrix, out, _, _ = made
+    place = next(iter(module.cells(matrix, out)))
+    assert module.finished(place, matrix.test) is not None
+    monkeypatch.setattr(module, "EDITION", module.EDITION + 1)
+    assert module.finished(place, matrix.test) is None
+
+
 def test_a_cell_whose_images_changed_is_done_again(made):
     matrix, out, _, _ = made
     place = next(iter(module.cells(matrix, out)))

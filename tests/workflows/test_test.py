@@ -10,7 +10,8 @@ from PIL import Image
 
 from robustad.detectors import load_checkpoint, save_checkpoint
 from robustad.errors import CheckpointError, LayoutError
-from robustad.evaluation import Results, Store, ThreatConfig, Verdict, select
+from robustad.evaluation import Results, Store, ThreatConfig, Verdict, evaluate_certified, select
+from robustad.evaluation.health import COMPANY
 from robustad.reporting import Report
 from robustad.workflows._candidate import load_candidate
 from robustad.workflows._data import DataConfig
@@ -351,6 +352,30 @@ def test_a_failed_check_reaches_stickers_and_universal_perturbations(checkpoints
     config = TestConfig(attacks=("pgd",), epsilons=(0.4,), norm="l2", steps=1, queries=5, **threats)
     test(checkpoints["maps"], data, config, tmp_path)
     assert asked == [ThreatConfig(**threats, norm="l2", without_gradient=True)]
+
+
+def test_certificates_score_copies_alone_where_company_changes_a_score(checkpoints, data, tmp_path, monkeypatch):
+    sociable, asked = Verdict(COMPANY, False, "a score changes by 0.2 beside others", 0.2), []
+    real = evaluate_certified
+
+    def spy(detector, images, config, **options):
+        asked.append(options.get("batch_size"))
+        return real(detector, images, config, **options)
+
+    monkeypatch.setattr("robustad.workflows._bench.evaluate_certified", spy)
+    config = TestConfig(attacks=("pgd",), epsilons=(8 / 255,), steps=1, queries=5, certify=0.2, certify_samples=20)
+    for verdicts in ([], [sociable]):
+        monkeypatch.setattr("robustad.workflows._bench.examine", lambda *_a, found=verdicts, **_o: found)
+        test(checkpoints["maps"], data, config, tmp_path)
+    assert asked == [None, 1]
+
+
+def test_a_sticker_that_has_to_work_when_turned_is_called_so(checkpoints, data, tmp_path):
+    few = {"attacks": ("pgd",), "epsilons": (8 / 255,), "steps": 1, "health": False, "stickers": (0.2,)}
+    plain = test(checkpoints["maps"], data, TestConfig(**few), tmp_path / "a").report.read_text()
+    turned = test(checkpoints["maps"], data, TestConfig(**few, sticker_draws=3), tmp_path / "b").report.read_text()
+    assert "A sticker looks its worst at the worst of four places" in plain
+    assert "its worst on average over 3 turns and brightnesses, and is scored as it is, at the worst" in turned
 
 
 def test_pieces_of_another_image_size_are_not_taken(checkpoints, data, tmp_path, monkeypatch):

@@ -35,8 +35,8 @@ def check_unbounded(patient: Patient) -> tuple[bool | None, str, float | None]:
     """Allowed to change everything, the attack makes an image score as wrong as any other test image, or nearly.
 
     With such a ball the whole cube of images is allowed, so that the restarts begin at other test images, and take
-    smaller steps: at images of the other class if possible, out of the half of them that is nearer to the goal, but
-    never nearer than `MIN_WAY`, since a start that is there by itself would be no success. Half of the
+    smaller steps: at images of either class, out of the half of them that is nearer to the goal, but never nearer than
+    `MIN_WAY`, since a start that is there by itself would be no success. Half of the
     restarts follow a smooth stand-in for the score, if there is one: a score that is a maximum can be pulled down at
     one place at a time only.
     """
@@ -73,8 +73,7 @@ def _others(patient: Patient, index: Tensor, goals: Tensor, start: int) -> Tenso
         label = patient.labels[number]
         wrong = patient.clean * away(label).to(patient.clean)
         far = wrong <= goal - MIN_WAY * patient.spread
-        (pool,) = (far & (patient.labels != label)).nonzero(as_tuple=True)
-        pool = pool if len(pool) else far.nonzero(as_tuple=True)[0]
+        (pool,) = far.nonzero(as_tuple=True)  # of both classes: of one there may be a single odd image
         pool = pool if len(pool) else index.new_tensor([number])
         pool = pool[wrong[pool].argsort(descending=True)][: (len(pool) + 1) // 2]
         chosen.append(int(pool[int(torch.randint(len(pool), (1,), generator=generator))]))

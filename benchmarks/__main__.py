@@ -1,6 +1,7 @@
 """Measure the claims about speed and print them: ``python -m benchmarks [--full] [CLAIM...]`` (= ``make bench``).
 
-Exits with 1, after the results were written, if a ratio is below what ``benchmarks/claims.toml`` says.
+Exits with 1, after the results were written, if a ratio is below what ``benchmarks/claims.toml`` says. What cannot be
+measured does not stop the rest. All claims together are joined by what other commands measured (`benchmarks.recorded`).
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ import argparse
 import hashlib
 import shlex
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -27,6 +30,7 @@ from benchmarks import (
     roofline,
     training_step,
 )
+from benchmarks.recorded import recorded
 from robustad._checks import check_choice
 from robustad._memory import keep_freed_memory
 from robustad._precision import has_bfloat16
@@ -35,17 +39,20 @@ from robustad.evaluation import BenchmarkRow, Results, machine_description
 CLAIMS: dict[str, Callable[..., list[BenchmarkRow]]] = {
     "roofline": roofline.measure,
     "pseudo-anomalies": pseudo_anomalies.measure,
-    "train-step": training_step.measure,
-    "cobra-step": cobra_step.measure,
-    "pixel-metrics": pixel_metrics.measure,
     "predict": predict.measure,
+    "pixel-metrics": pixel_metrics.measure,
     "pgd-evaluation": pgd_evaluation.measure,
+    "cobra-step": cobra_step.measure,
+    "train-step": training_step.measure,
 }
+"""What is measured, in this order: what takes longest at the published size comes last."""
 ROOT = Path(__file__).parents[1]
 OUT = {True: Path("results/bench.json"), False: Path("results/bench-full.json")}
 """Where all claims go, by whether they are measured quickly."""
 KEPT = Path("runs/bench-full")
 """Finished claims of a full run, in a folder for each state of the code and the machine."""
+RECORDED = Path("results")
+"""Where other commands write what they measure."""
 
 
 def main() -> None:
@@ -59,30 +66,54 @@ def main() -> None:
     torch.set_num_threads(1)
     keep_freed_memory()
     chosen = [check_choice("claim", claim, CLAIMS) for claim in given.claims] or list(CLAIMS)
-    everything = set(chosen) == set(CLAIMS)
-    found = {claim: measured(claim, quick=quick) for claim in chosen}
+    found, failed = _measured(chosen, quick=quick)
+    everything = set(found) == set(CLAIMS)
     rows = [row for results in found.values() for row in results.benchmarks]
-    least = claims.claimed(quick=quick) if has_bfloat16() else {}
-    if not least:
-        print("nothing is claimed of this machine: no claim, or no bfloat16 in hardware", file=sys.stderr)
-    show(rows, least)
+    elsewhere = recorded(RECORDED, {row.claim for row in rows}) if everything else {}
+    rows += [row for results in elsewhere.values() for row in results.benchmarks]
     out = given.out or (OUT[quick] if everything else None)
-    if out is not None:
+    if out is not None and not failed:
         command = shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
         details = {
             "threads": 1,
             "full": given.full,
             "seconds": {claim: results.wall_seconds for claim, results in found.items()},
+            "commits": {claim: results.commit for claim, results in (found | elsewhere).items()},
         }
         Results.of_run(out.stem, [], command=command, started=started, details=details, benchmarks=rows).write(out)
         print(f"wrote {out}; now: python tools/make_tables.py and python tools/speed_picture.py", file=sys.stderr)
-    failed = claims.failures(rows, least, everything=everything)
+    least = claims.claimed(quick=quick) if has_bfloat16() else {}
+    if not least:
+        print("nothing is claimed of this machine: no claim, or no bfloat16 in hardware", file=sys.stderr)
+    show(rows, least)
+    failed += claims.failures(rows, least, everything=everything)
     sys.exit("\n".join(failed) if failed else 0)
 
 
-def measured(claim: str, *, quick: bool) -> Results:
-    """The rows of one claim; those of a full run are kept, and not measured twice."""
-    path = KEPT / state() / f"{claim}.json"
+def _measured(chosen: Iterable[str], *, quick: bool) -> tuple[dict[str, Results], list[str]]:
+    """Results by claim, and a line for each that could not be measured."""
+    found, failed, code = dict[str, Results](), list[str](), state()
+    for claim in chosen:
+        try:
+            found[claim] = measured(claim, code, quick=quick)
+        except Exception as error:  # noqa: BLE001 - hours of others must not be lost
+            traceback.print_exc()
+            failed.append(f"{claim} could not be measured: {' '.join(str(error).split())}")
+    return found, failed
+
+
+def measured(claim: str, code: str, *, quick: bool) -> Results:
+    """The rows of one claim; those of a full run are kept, and not measured twice.
+
+    Args:
+        claim: A key of `CLAIMS`.
+        code: What `state` gave when this process began.
+        quick: Size.
+
+    Raises:
+        RuntimeError: If code was changed since: what was measured belongs to neither state.
+    """
+    path = KEPT / code / f"{claim}.json"
     if not quick and path.is_file():
         print(f"{claim} was measured before: {path}", file=sys.stderr)
         return Results.read(path)
@@ -91,13 +122,15 @@ def measured(claim: str, *, quick: bool) -> Results:
     rows = CLAIMS[claim](quick=quick)
     results = Results.of_run(claim, [], command=f"python -m benchmarks {claim}", started=started, benchmarks=rows)
     if not quick:
+        if state() != code:
+            raise RuntimeError("code was changed while it was measured; begin again, and change none until the end")
         results.write(path)
     return results
 
 
 def state() -> str:
-    """A name for what a measurement depends on: all code of the package and of the benchmarks, and the machine."""
-    digest = hashlib.sha256(machine_description().encode())
+    """A name for what a measurement depends on: all code of the package and of the benchmarks, machine and rivals."""
+    digest = hashlib.sha256(f"{machine_description()} {find_spec('anomalib') is not None}".encode())
     for path in sorted([*ROOT.glob("src/**/*.py"), *ROOT.glob("benchmarks/*.py")]):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]

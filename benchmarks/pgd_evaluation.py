@@ -24,7 +24,7 @@ from robustad._precision import has_bfloat16
 from robustad.attacks import PGD, ScoreObjective
 from robustad.detectors import PatchGuard, PatchGuardConfig
 from robustad.evaluation import Batch, BenchmarkRow, Run, Scene
-from robustad.evaluation.runner import goals
+from robustad.evaluation.ensemble import ROUNDING, goals
 from robustad.evaluation.witness import Witness, away, frozen
 from robustad.synthesis import PseudoAnomalies
 from robustad.training import recipe
@@ -77,11 +77,11 @@ def _rows(subject: Subject) -> list[BenchmarkRow]:
         scores = detector(images).scores
     beyond = goals(scores.numpy(), labels.numpy())
     assert beyond is not None
-    limits = torch.from_numpy(beyond)
+    limits, rounding = torch.from_numpy(beyond), ROUNDING * float(scores.abs().max())
 
     def ours(*, bfloat16: bool, drop: bool) -> Tensor:
         with frozen(detector):
-            batch = Batch(scene, images, bfloat16=bfloat16, goals=limits if drop else None)
+            batch = Batch(scene, images, bfloat16=bfloat16, rounding=rounding, goals=limits if drop else None)
             return batch.run(run, EPSILON).scores
 
     def literal() -> Tensor:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+from datetime import UTC, datetime
 
 import benchmarks.__main__ as bench
 import pytest
 import torch
-from benchmarks import claims, roofline
+from benchmarks import claims, pixel_metrics, roofline
 from benchmarks.memory import memory_row
 from benchmarks.timing import alternate_all
 from torch.nn import functional as F
@@ -41,6 +42,8 @@ def small_bench(tmp_path, monkeypatch):
             counts[name] += 1
             if os.environ.get("INTERRUPTED") == name:
                 raise KeyboardInterrupt
+            if os.environ.get("FAILS") == name:
+                raise ValueError("no such\nthing")
             return [row(f"{name}, {'quick' if quick else 'full'}", ratio)]
 
         return call
@@ -50,6 +53,7 @@ def small_bench(tmp_path, monkeypatch):
     monkeypatch.setattr(bench, "CLAIMS", {"fast": measure("fast", 3.0), "slow": measure("slow", 0.5)})
     monkeypatch.setattr(bench, "OUT", {True: tmp_path / "bench.json", False: tmp_path / "bench-full.json"})
     monkeypatch.setattr(bench, "KEPT", tmp_path / "kept")
+    monkeypatch.setattr(bench, "RECORDED", tmp_path / "results")
     monkeypatch.setattr(bench, "keep_freed_memory", lambda: True)
     monkeypatch.setattr(claims.claimed, "__kwdefaults__", {"path": path})
     return counts, tmp_path
@@ -91,6 +95,50 @@ def test_a_full_run_goes_on_where_it_was_interrupted(small_bench, monkeypatch):
     monkeypatch.setattr(bench, "state", lambda: "changed")
     assert run(monkeypatch, "--full") == 0
     assert counts == {"fast": 2, "slow": 3}
+
+
+def test_what_cannot_be_measured_stops_nothing_else(small_bench, monkeypatch):
+    counts, folder = small_bench
+    monkeypatch.setenv("FAILS", "fast")
+    assert run(monkeypatch, "--full") == "fast could not be measured: no such thing"
+    assert counts == {"fast": 1, "slow": 1} and not (folder / "bench-full.json").exists()
+    monkeypatch.delenv("FAILS")
+    assert run(monkeypatch, "--full") == 0
+    assert counts == {"fast": 2, "slow": 1}
+
+
+def test_code_that_changes_while_it_is_measured_keeps_nothing(small_bench, monkeypatch):
+    counts, _ = small_bench
+    states = iter(["before", "after", "after"])
+    monkeypatch.setattr(bench, "state", lambda: next(states))
+    assert "code was changed while it was measured" in run(monkeypatch, "--full")
+    monkeypatch.setattr(bench, "state", lambda: "before")
+    assert run(monkeypatch, "--full") == 0
+    assert counts == {"fast": 2, "slow": 2}
+
+
+def test_what_other_commands_measured_stands_beside_and_can_fail(small_bench, monkeypatch, capsys):
+    _, folder = small_bench
+    started, rows = datetime.now(UTC), [row("fast, full", 9.0), row("predict, rival", 1.5)]
+    other = Results.of_run("predict", [], command="other", started=started, benchmarks=rows)
+    other.write(folder / "results" / "predict.json")
+    (folder / "claims.toml").write_text('[full]\n"predict, rival" = 2.0\n', encoding="utf-8")
+    assert run(monkeypatch, "--full", "fast") == 0
+    assert "predict, rival" not in capsys.readouterr().out
+    assert run(monkeypatch, "--full") == "predict, rival: claimed at least 2 times, measured 1.5"
+    results = Results.read(folder / "bench-full.json")
+    assert [r.claim for r in results.benchmarks] == ["fast, full", "slow, full", "predict, rival"]
+    assert results.benchmarks[0].ratio == 3.0, "what was measured here counts"
+    assert results.details["commits"]["predict.json"] == other.commit
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_each_metric_meets_both_classes_at_either_size(monkeypatch, quick):
+    made = pixel_metrics.made_maps
+    monkeypatch.setattr(pixel_metrics, "made_maps", lambda count, folder: made(count // 80, folder))
+    monkeypatch.setattr(pixel_metrics, "_FEW", 2)
+    monkeypatch.setattr(pixel_metrics, "_LOOPED", 2)
+    assert len(pixel_metrics.measure(quick=quick)) == 7
 
 
 def test_a_quick_run_keeps_nothing(small_bench, monkeypatch):

@@ -1,9 +1,9 @@
 """Evidence about training that few cores can afford: pretraining, time to robustness, choices of the recipe.
 
-Wall time is what is held equal: every training has one thread and a core of its own, as many side by side as there are
-cores. All on ``dev`` halves. `pretraining` starts from ``runs/evidence/pretrain``, and makes it first if nobody did:
-
-    robustad pretrain --run-dir runs/evidence/pretrain --max-time 6h     # in the background; --resume goes on
+Wall time is what is held equal (updates, where each takes as long): every training has one thread and a core of its
+own, as many side by side as there are cores. All on ``dev`` halves. `pretraining` starts from
+``runs/evidence/pretrain``, and makes it first if nobody did, in two hours (`robustad pretrain --run-dir
+runs/evidence/pretrain`, in the background; ``--resume`` goes on).
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from evidence_robustness import DATA, RECIPES
 from measuring import RUNS, Measured, check_same, measured, now, side_by_side, trained, write_found
 from torch import nn
 from trials import CHOICES, WAYS, changed
 
+from robustad.backbones import start_facts
 from robustad.detectors import save_checkpoint
 from robustad.evaluation import BASELINE, EXACT, BenchmarkRow, Row, Suite, select
 from robustad.training import Engine
@@ -31,7 +33,7 @@ from robustad.workflows import fit as workflow
 from robustad.workflows._data import DataConfig, load_split
 from robustad.workflows._run import CONFIG_FILE, claimed
 from robustad.workflows.fit import FitConfig, fit_config
-from robustad.workflows.pretrain import PretrainConfig, pretrain, resume_pretrain_config
+from robustad.workflows.pretrain import WEIGHTS, PretrainConfig, pretrain, resume_pretrain_config
 
 EPSILON, IMAGES = 2 / 255, 300
 QUICK = Suite(attacks=("adaptive-pgd",), strong_steps=20, restarts=1)
@@ -39,12 +41,11 @@ WORST = Suite(attacks=("ensemble",), steps=10, strong_steps=20, restarts=1, stop
 MILD = Suite(attacks=("pgd",), steps=10, stop_early=True)
 """For detectors of which a pass takes half a second: what the worst case leaves is less, so that it favours them."""
 ALL_DATA = {**DATA, "deeppcb": DataConfig(data="deeppcb")}
-PRETRAIN_HOURS = 4.0
-
 GENTLY = {"training": {"learning_rate": 3e-4, "epsilon_warmup": 0.0, "augment": False}}
 """A training that keeps what weights know: smaller steps, attacks at full radius at once, images as they are."""
 STARTS: dict[str, tuple[bool, dict[str, Any]]] = {
     "default": (False, {}),
+    "default, trained gently": (False, GENTLY),
     "pretrained": (True, {}),
     "pretrained, trained gently": (True, GENTLY),
 }
@@ -57,20 +58,26 @@ def configured(data: DataConfig, recipe: str, *, seed: int, minutes: float, chan
     return changed(dataclasses.replace(config, data=data), changes)
 
 
-def start_weights(hours: float = PRETRAIN_HOURS, config: PretrainConfig | None = None) -> Path:
-    """Weights of `robustad pretrain`; what was begun goes on, what is finished is used."""
-    run = RUNS / "pretrain"
-    weights = run / "weights.safetensors"
-    if not weights.exists():
+def start_weights(config: PretrainConfig | None = None) -> Path:
+    """Weights of `robustad pretrain`, by its defaults; what was begun goes on, what is finished is used.
+
+    Raises:
+        SystemExit: If what is there was made with other options.
+    """
+    run, wanted = RUNS / "pretrain", config or PretrainConfig()
+    check_same(run, wanted)
+    if not (run / WEIGHTS).exists():
+        torch.set_num_threads(1)
         resume = (run / CONFIG_FILE).exists()
-        base = config or PretrainConfig()
-        timed = dataclasses.replace(base, training=dataclasses.replace(base.training, max_time=3600 * hours))
-        pretrain(resume_pretrain_config(run) if resume else timed, run, resume=resume)
-    return weights
+        pretrain(resume_pretrain_config(run) if resume else wanted, run, resume=resume)
+    return run / WEIGHTS
 
 
-def pretraining(minutes: float = 4, seeds: Sequence[int] = (0, 1, 2), images: int = IMAGES) -> None:
-    """Recipe ``default`` from random and from pretrained weights at equal wall time, three data sets, three seeds."""
+def pretraining(updates: int = 1200, seeds: Sequence[int] = (0, 1, 2), images: int = IMAGES) -> None:
+    """Recipe ``default`` from random and from pretrained weights, three data sets, three seeds.
+
+    Updates are what is held equal: one takes as long in all lines, and their number does not depend on the machine.
+    """
     started, weights = now(), start_weights()
     which = hashlib.sha256(weights.read_bytes()).hexdigest()[:8]  # other weights, other trainings
     jobs: dict[str, Callable[[], Measured]] = {}
@@ -78,12 +85,14 @@ def pretraining(minutes: float = 4, seeds: Sequence[int] = (0, 1, 2), images: in
         for title, (pretrained, options) in STARTS.items():
             changes = {**options, "model": {"weights": str(weights)}} if pretrained else options
             for seed in seeds:
-                config = configured(data, "default", seed=seed, minutes=minutes, changes=changes)
+                config = configured(data, "default", seed=seed, minutes=1, changes=changes)
+                config = changed(config, {"training": {"max_time": None, "max_steps": updates}})
                 start = which if pretrained else "random"
                 gently = "-gently" * bool(options)
-                name = f"start-{start}{gently}-{_plain(data.label)}-{seed}-{minutes:g}"
+                name = f"start-{start}{gently}-{_plain(data.label)}-{seed}-{updates}"
                 jobs[name] = partial(_trial, trained, config, name, title, images)
-    write_found("pretraining", side_by_side(jobs), started)
+    facts = {"pretraining": {"sha256": which, "bytes": weights.stat().st_size, **(start_facts(weights) or {})}}
+    write_found("pretraining", side_by_side(jobs), started, more=facts)
 
 
 def training_choices(
@@ -95,10 +104,12 @@ def training_choices(
     """What was tried for the training, one by one at equal wall time, one seed, on `elpv` and `mtd`."""
     started, jobs = now(), dict[str, Callable[[], Measured]]()
     for key in keys:
+        base = configured(DATA[key], RECIPES[key], seed=0, minutes=minutes, changes={})
         for title in choices:
             recipes, train = WAYS.get(title, (tuple(RECIPES.values()), trained))
-            if RECIPES[key] in recipes:
-                config = configured(DATA[key], RECIPES[key], seed=0, minutes=minutes, changes=CHOICES.get(title, {}))
+            changes = CHOICES.get(title, {})
+            config = changed(base, changes)
+            if RECIPES[key] in recipes and not (changes and config == base):
                 name = f"choice-{_plain(title)}-{key}-{minutes:g}"
                 jobs[name] = partial(_trial, train, config, name, title, images)
     write_found("training-choices", _one_baseline(side_by_side(jobs)), started)

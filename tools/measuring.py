@@ -25,6 +25,7 @@ from robustad.workflows._data import DataConfig, fingerprint, load_split, thinne
 from robustad.workflows._health import examine
 from robustad.workflows._run import CHECKPOINT, CONFIG_FILE, read_config
 from robustad.workflows.fit import FitConfig, fit
+from robustad.workflows.pretrain import PretrainConfig
 
 RUNS, RESULTS = Path("runs/evidence"), Path("results")
 T = TypeVar("T")
@@ -59,7 +60,7 @@ def trained(config: FitConfig, name: str) -> Path:
     return run / CHECKPOINT
 
 
-def check_same(run: Path, config: FitConfig) -> None:
+def check_same(run: Path, config: FitConfig | PretrainConfig) -> None:
     """What lies in a run's folder must come from this config; options that were no options then do not count.
 
     Raises:

@@ -21,7 +21,7 @@ NO_CLAIM = ("operations", "gemm peak", "ratio that", "share of the generator", "
 
 def shown(rows: tuple[BenchmarkRow, ...]) -> list[BenchmarkRow]:
     """The rows that have a bar."""
-    return [row for row in rows if not any(part in row.claim for part in NO_CLAIM)]
+    return [row for row in rows if row.ratio > 0 and not any(part in row.claim for part in NO_CLAIM)]
 
 
 def label(row: BenchmarkRow) -> str:

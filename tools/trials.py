@@ -43,13 +43,17 @@ CHOICES: dict[str, dict[str, Any]] = {
     "batches of 32": {"training": {"batch_size": 32}},
     "96 pixels": {"model": {"image_size": 96}},
     "160 pixels": {"model": {"image_size": 160}},
-    "twice the training radius": {"training": {"epsilon": 4 / 255}},
-    "four times the training radius": {"training": {"epsilon": 8 / 255}},
+    "training radius 2/255": {"training": {"epsilon": 2 / 255}},
+    "training radius 4/255": {"training": {"epsilon": 4 / 255}},
+    "training radius 8/255": {"training": {"epsilon": 8 / 255}},
     "the score of one patch": {"model": {"top_k": 1}},
     "float32": {"training": {"precision": "float32"}},
     "compiled by torch": {"training": {"compile": True}},
 }
-"""What differs from the recipe of the data set: what the training engine has as an option, one by one."""
+"""What differs from the recipe of the data set: what the training engine has as an option, one by one.
+
+What a recipe does already is no choice there.
+"""
 
 
 def changed(config: FitConfig, changes: Mapping[str, Any]) -> FitConfig:

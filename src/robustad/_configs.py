@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 Config = TypeVar("Config")
+LIMITS = ("max_time", "max_steps", "max_epochs")
+"""Options that say how long to train; who names one of them means none of the others."""
 
 
 def from_plain(cls: type[Config], values: Mapping[str, Any]) -> Config:

@@ -13,7 +13,9 @@ from torch import nn
 
 from robustad.adapters import as_classifier, from_callable
 from robustad.adapters._offline import no_network
+from robustad.adapters.anomalib import _check_plain
 from robustad.attacks import PGD, ImageObjective, Square
+from robustad.errors import CheckpointError
 from robustad.evaluation import Suite, check_health
 from robustad.types import Detector, Prediction
 
@@ -124,3 +126,12 @@ def test_no_network_refuses_every_thread_and_says_what_was_wanted():
     elsewhere()
     server.close()
     assert reached == [True]
+
+
+@pytest.mark.parametrize("name", ["_instantiator", "_class_path"])
+def test_a_checkpoint_that_names_code_to_run_is_refused(tmp_path, name):
+    stored = {"hyper_parameters": {"layers": 2}, "state_dict": {}, "pytorch-lightning_version": "2.6.1"}
+    _check_plain(tmp_path / "a.ckpt", stored)
+    stored["hyper_parameters"][name] = "os.system"
+    with pytest.raises(CheckpointError, match=f"names code that is to be run .* .{name}., and is refused"):
+        _check_plain(tmp_path / "a.ckpt", stored)

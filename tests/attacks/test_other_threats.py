@@ -67,6 +67,17 @@ def test_a_universal_perturbation_is_never_worse_than_none():
         universal_perturbation(falling, images(12), epsilon=0.1, passes=0)
 
 
+def test_each_image_has_places_of_its_own_whatever_its_company():
+    target, clean = ImageObjective(Toy(), LABELS), images(12)
+    sticker = AdversarialPatch(side=0.3, places=1, attack=PGD(steps=2))
+    changed = (sticker(target, clean) != clean).any(1)
+    corners = {tuple(each.nonzero().amin(0).tolist()) for each in changed if each.any()}
+    assert len(corners) > 3
+    few = torch.tensor([7, 2])
+    alone = sticker(ImageObjective(Toy(), LABELS[few]), clean[few])
+    assert torch.equal((alone != clean[few]).any(1), changed[few])
+
+
 @pytest.mark.parametrize("draws", [1, 4])
 def test_a_sticker_changes_one_square_and_raises_the_objective(draws):
     target, clean = ImageObjective(Toy(), LABELS[:5]), images()

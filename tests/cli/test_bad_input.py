@@ -133,7 +133,7 @@ def test_a_category_that_does_not_exist(place, capsys, words):
 
 
 def test_images_too_small_for_the_network(place, capsys):
-    line = refused(capsys, *COBRA, "--normal", "set/normal", "--image-size", "16")
+    line = refused(capsys, *COBRA, "--normal", "set/normal", "--image-size", "16", code=2)
     assert "`image_size` must be at least 32 for COBRA, got 16; smaller images are enlarged to it" in line
 
 

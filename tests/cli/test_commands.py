@@ -41,7 +41,7 @@ def test_predict_a_list_with_a_bad_file(folder, tmp_path, checkpoints, capsys, m
     monkeypatch.setattr(sys, "stdin", listed)
     assert main(["predict", str(checkpoints["maps"]), "-", "--out", "a.jsonl", "--batch-size", "1"]) == 3
     printed = capsys.readouterr()
-    assert printed.out == "1 images scored: a.jsonl\n"
+    assert printed.out == "1 images scored (the checkpoint has no threshold: no decisions): a.jsonl\n"
     assert printed.err.count("\n") == 1 and "1 of 2 files" in printed.err
     assert "in/none\\udce9.png does not exist" in printed.err
     rows = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]

@@ -104,6 +104,42 @@ def test_a_file_and_flags_over_it(fitted, tmp_path):
     assert config.model == fit_config("published").model
 
 
+@pytest.mark.parametrize(
+    ("words", "limits"),
+    [
+        (["--recipe", "published", "--max-time", "5m"], (300, None, None)),
+        (["--recipe", "published", "--training.max_time=5m"], (300, None, None)),
+        (["--max-epochs", "3"], (None, None, 3)),
+        (["--recipe", "published"], (None, None, 1000)),
+        (["--config", "time.yaml"], (600, None, None)),
+        (["--config", "time.yaml", "--max-steps", "9"], (None, 9, None)),
+        (["--config", "steps.yaml", "--max-time", "5m"], (300, None, None)),
+    ],
+)
+def test_who_names_a_length_means_no_other(fitted, tmp_path, words, limits):
+    (tmp_path / "time.yaml").write_text("recipe: published\ntraining: {max_time: 10m, max_epochs: null}\n")
+    (tmp_path / "steps.yaml").write_text("training: {max_steps: 4, max_epochs: 1}\n")
+    assert main(["fit", *words]) == 0
+    training = fitted[0][0].training
+    assert (training.max_time, training.max_steps, training.max_epochs) == limits
+
+
+def test_an_unknown_flag_and_a_bad_value_are_usage_errors(fitted, capsys):
+    assert main(["test", "c", "--epsilon", "8/255"]) == 2
+    assert "did you mean --epsilons?" in capsys.readouterr().err
+    assert main(["fit", "--batch-size", "0"]) == 2
+    assert "batch_size" in capsys.readouterr().err and not fitted
+
+
+def test_without_known_anomalies_the_next_step_names_them(fitted, monkeypatch, capsys, tmp_path):
+    assert main(["fit"]) == 0
+    assert "--anomalous" not in capsys.readouterr().out
+    made = FitResult(tmp_path / "c", 1, 1.0, {}, testable=False)
+    monkeypatch.setattr(fit_module, "fit", lambda *_args, **_options: made)
+    assert main(["fit"]) == 0
+    assert f"robustad test {tmp_path / 'c'} --normal DIR --anomalous DIR" in capsys.readouterr().out
+
+
 def test_what_print_config_prints_can_be_read_back(fitted, tmp_path, capsys):
     assert main(["fit", "--print_config", "--epsilon", "1/255", "--recipe", "published"]) == 0
     printed = capsys.readouterr().out

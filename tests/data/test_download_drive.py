@@ -181,6 +181,16 @@ def test_weights_that_do_not_exist(tmp_path: Path) -> None:
         download_weights("imagenet30", "acorn", tmp_path)
 
 
+def test_a_truncated_archive_in_a_folder_is_no_plain_file(server: Server, drive: Drive, tmp_path: Path) -> None:
+    images = images_row(server, zipped("a/train/good/1.png", "b/train/good/1.png"))
+    rows, whole = [images, mask_rows()[1]], zipped("1.png")
+    drive.folders["FOLDER"] = {"a.zip": whole[: len(whole) // 2], "b/2.png": b"plain"}
+    fails(lambda: download_dataset("set", tmp_path / "r", addresses=rows), "a.zip")
+    drive.folders["FOLDER"]["a.zip"] = whole
+    download_dataset("set", tmp_path / "r", addresses=rows)
+    assert {"a/train/foreground_mask/1.png", "b/train/foreground_mask/2.png"} <= files_below(tmp_path / "r")
+
+
 def test_a_folder_whose_unpacking_was_interrupted(
     server: Server, drive: Drive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

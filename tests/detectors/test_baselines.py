@@ -116,3 +116,14 @@ def test_farthest_points_cover_all_clusters():
     assert torch.cdist(chosen, centres).argmin(1).unique().numel() == 6
     assert farthest_points(crowd, 50, project_to=32).unique().shape[0] == 50
     assert farthest_points(crowd, 6).unique().shape[0] == 6
+
+
+def test_a_patchcore_without_memory_has_no_scores_yet(tmp_path):
+    detector = PatchCore(PatchCoreConfig(image_size=32, memory_size=20, stages=(2,)), load_weights=False)
+    assert "remembers no normal image" in detector.lacking
+    images = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    detector.complete([images])
+    again = PatchCore(detector.config, load_weights=False)
+    again.load_state_dict({**detector.state_dict(), "memory": torch.zeros_like(detector.memory)})
+    again.fit([images])
+    assert detector.lacking == "" and torch.equal(again.memory, detector.memory), "the same whatever was drawn before"

@@ -120,6 +120,26 @@ def test_an_image_that_only_seemed_finished_goes_on():
     assert (found > start).all()
 
 
+def test_rounding_finishes_no_image():
+    """In bfloat16 every score is a little more wrong than it is; the margin keeps images in the attack."""
+    images, where = scene()
+    where = where._replace(labels=torch.ones(len(images), dtype=torch.bool))
+
+    class Optimist(Witness):
+        def scores(self, images):
+            return super().scores(images) - 0.1 * self.bfloat16
+
+    run = Run(goal="score", attack=PGD(steps=40))
+    start, full = (wrong(r, where) for r in (Batch(where, images).clean, Batch(where, images).run(run, EPSILON)))
+    assert (full > start).all()
+    found = {}
+    for rounding in (0.0, 0.2):
+        batch = Batch(where, images, goals=start + 0.1, rounding=rounding, bfloat16=True)
+        batch._fast = batch._fast._replace(detector=Optimist(where.detector.detector, bfloat16=True))
+        found[rounding] = wrong(batch.run(run, EPSILON), where) - start
+    assert (found[0.2] > found[0.0]).all(), "the climb was stopped before its first step"
+
+
 def test_the_suite_chooses_and_reports_float32_scores(tmp_path, monkeypatch):
     monkeypatch.setattr(_precision, "has_bfloat16", lambda: True)
     dataset, figures = made_dataset(tmp_path), {}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from robustad.metrics import auroc, auroc_interval, matched_auroc
+from robustad.metrics import auroc, auroc_interval, auroc_lead, matched_auroc
 from robustad.metrics.intervals import _weighted_aurocs
 
 
@@ -68,15 +68,17 @@ def test_wider_level_wider_interval():
 
 
 def test_rare_class_is_redrawn_not_invented():
-    labels = np.arange(30) == 7
+    labels = np.arange(30) % 6 == 1
     interval = auroc_interval(np.arange(30.0), labels, num_resamples=300)
     assert 0 <= interval.low <= interval.value <= interval.high <= 1
 
 
 def test_interval_errors():
     scores, labels = scores_and_labels(10)
-    with pytest.raises(ValueError, match="needs at least two"):
+    with pytest.raises(ValueError, match="a class is in 1 `groups`, an interval needs at least 5"):
         auroc_interval(scores, labels, ["one"] * 10)
+    with pytest.raises(ValueError, match="a class is in 4 `groups`"):
+        auroc_interval(np.arange(24.0), np.arange(24) < 4)
     with pytest.raises(ValueError, match="`groups` must have one entry per score"):
         auroc_interval(scores, labels, ["one"] * 9)
     with pytest.raises(ValueError, match=r"`level` must be in \(0, 1\)"):
@@ -85,6 +87,22 @@ def test_interval_errors():
         auroc_interval(scores, labels & False)
     with pytest.raises(ValueError, match="`num_resamples` must be at least 1"):
         auroc_interval(scores, labels, num_resamples=0)
+
+
+def test_a_lead_is_known_better_than_either_figure_where_both_err_on_the_same_samples():
+    generator = np.random.default_rng(5)
+    labels = np.arange(120) % 2 == 0
+    scores = generator.normal(size=120) + labels
+    worse = scores + generator.normal(scale=0.2, size=120)
+    lead = auroc_lead(scores, worse, labels)
+    assert lead.value == pytest.approx(auroc(scores, labels) - auroc(worse, labels))
+    assert lead.low < lead.value < lead.high
+    first, second = auroc_interval(scores, labels), auroc_interval(worse, labels)
+    assert lead.high - lead.low < 0.5 * (first.high - first.low)
+    assert auroc_lead(scores, scores, labels)[1:] == (0.0, 0.0)
+    assert lead.high < first.high - second.low
+    with pytest.raises(ValueError, match="a class is in 2 `groups`"):
+        auroc_lead(scores, worse, labels, np.arange(120) // 60)
 
 
 def test_matched_auroc_equals_all_close_pairs():

@@ -174,25 +174,40 @@ def test_columns_without_figures_are_left_out_and_undefined_cells_say_so():
     ],
 )
 def test_reading_of_the_headline(clean, attacked, baseline, expected):
-    headline = Headline(clean=clean, attacked=attacked, baseline=baseline)
-    words = Page(render(Report(title="t", headline=headline))).words
+    headline = Headline(clean=clean, attacked=attacked, baseline=baseline, lead=(0.01, 0.2))
+    words = Page(render(Report(title="t", headline=headline, health=(HealthCheck(name="One", passed=True),)))).words
     assert [word for word in words if word in {"✓ Good.", "! Note.", "✗ Warning."}] == ([expected] if expected else [])
     assert ("Under attack" in words) == (attacked is not None)
     assert ("Trivial baseline" in words) == (baseline is not None)
 
 
-@pytest.mark.parametrize(("interval", "expected"), [((0.75, 0.85), "✓ Good."), ((0.69, 0.9), "! Note.")])
-def test_a_lead_that_chance_may_explain_is_not_praised(interval, expected):
-    headline = Headline(clean=0.9, attacked=0.8, baseline=0.7, attacked_interval=interval)
-    words = Page(render(Report(title="t", headline=headline))).words
-    assert expected in words
-    assert any("reaches down to 0.690" in word for word in words) == (expected == "! Note.")
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"lead": (-0.012, 0.2)}, "chance may do that: the interval of the lead reaches down to −0.012"),
+        ({"lead": None}, "there are too few images to say by how much"),
+        ({"limits": "fgsm is one attack only"}, "but fgsm is one attack only."),
+        ({"baseline": 0.2, "attacked": 0.4}, "it is no better than chance"),
+        ({"health": ()}, "whether attacks on it can be believed was not examined"),
+    ],
+)
+def test_a_lead_that_may_be_none_is_not_praised(changes, text):
+    health = changes.pop("health", (HealthCheck(name="One", passed=True), HealthCheck(name="Two", passed=None)))
+    values = {"clean": 0.9, "attacked": 0.8, "baseline": 0.7, "lead": (0.01, 0.2)}
+    passed = health or (HealthCheck(name="One", passed=True),)
+    assert "✓ Good." in Page(render(Report(title="t", headline=Headline(**values), health=passed))).words
+    words = Page(render(Report(title="t", headline=Headline(**values | changes), health=health))).words
+    assert "! Note." in words and "✓ Good." not in words
+    assert any(text in word for word in words)
 
 
 def test_failed_health_is_said_at_the_top():
     checks = (HealthCheck(name="Gradient", passed=False), HealthCheck(name="Monotone", passed=True))
     words = Page(render(Report(title="t", health=checks))).words
     assert "Health checks failed (Gradient): do not rely on the attacked figures." in words
+    headline = Headline(clean=0.9, attacked=0.8, baseline=0.7, lead=(0.05, 0.2))
+    words = Page(render(Report(title="t", health=checks, headline=headline))).words
+    assert "✗ Warning." in words and "✓ Good." not in words
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from PIL import Image
 from robustad.errors import CheckpointError, MissingExtra
 from robustad.evaluation import Results
 from robustad.workflows import benchmark as module
-from robustad.workflows._data import images_of
-from robustad.workflows.benchmark import Matrix, benchmark, cells
+from robustad.workflows._data import DataConfig, images_of
+from robustad.workflows.benchmark import Matrix, benchmark, cells, configured
 
 SMALL = {
     "training": {"max_steps": 2, "batch_size": 4, "precision": "float32", "look_every": 0.0},
@@ -194,6 +194,23 @@ def test_a_cell_that_fails_does_not_stop_the_others(folder, tmp_path):
     assert "Not measured" in page and "gone on parts" in page
 
 
+def test_what_was_not_foreseen_leaves_its_whole_story(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "fit", lambda *_args, **_options: {}["nowhere"])
+    result = benchmark(Matrix.from_dict(plain(folder, seeds=[0])), tmp_path / "out")
+    stories = sorted((tmp_path / "out" / "leaderboard-errors").iterdir())
+    assert len(result.failed) == len(stories) == 2
+    assert all(why.startswith("KeyError: 'nowhere' (see ") for why in result.failed.values())
+    assert "Traceback" in stories[0].read_text() and str(stories[0]) in "".join(result.failed.values())
+
+
+def test_a_length_that_is_named_takes_the_place_of_the_recipes(folder):
+    data = DataConfig(normal=folder / "normal")
+    timed = configured({"recipe": "published", "training": {"max_time": 60.0}}, data, 0).training
+    assert (timed.max_time, timed.max_steps, timed.max_epochs) == (60.0, None, None)
+    plainly = configured({"recipe": "published", "training": {"epsilon": 0.01}}, data, 0).training
+    assert (plainly.max_time, plainly.max_epochs) == (None, 1000)
+
+
 def test_other_options_are_not_mixed_with_what_is_there(folder, tmp_path):
     benchmark(Matrix.from_dict(plain(folder, seeds=[0], detectors={"small": SMALL})), tmp_path / "out")
     other = {**SMALL, "training": {**SMALL["training"], "max_steps": 3}}
@@ -251,7 +268,7 @@ def test_a_list_of_categories_means_each(folder):
 
 def test_no_checks_are_not_all_passed(made):
     _, out, result, _ = made
-    assert all(not standing.failed_checks for board in result.boards for standing in board.standings)
+    assert all(not standing.checks for board in result.boards for standing in board.standings)
     assert "all passed" not in (out / "leaderboard.md").read_text()
 
 

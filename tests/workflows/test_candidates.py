@@ -97,6 +97,20 @@ def test_other_options_make_another_detector_of_the_same_weights(checkpoints, tm
     assert digest_of(copy) != digest_of(checkpoints["calibrated"])
 
 
+def test_weights_beside_an_onnx_model_count_whatever_they_are_called(tmp_path):
+    model, weights = tmp_path / "m.onnx", tmp_path / "weights.bin"
+    (tmp_path / "notes.txt").write_text("not named")
+    model.write_bytes(b"..\x0a\x08location\x12\x0bweights.bin..")
+    weights.write_bytes(b"1")
+    first = digest_of(model)
+    weights.write_bytes(b"2")
+    second = digest_of(model)
+    (tmp_path / "notes.txt").write_text("still not")
+    assert first != second == digest_of(model)
+    model.write_bytes(b"")
+    assert digest_of(model) != second
+
+
 def test_only_a_checkpoint_that_a_training_left_has_a_run(checkpoints, tmp_path):
     elsewhere = load_candidate(checkpoints["calibrated"], device=CPU)
     assert elsewhere.run_folder is None and elsewhere.title == "calibrated"

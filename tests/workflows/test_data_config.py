@@ -2,6 +2,7 @@
 
 import os
 import struct
+from pathlib import Path
 
 import pytest
 
@@ -36,7 +37,7 @@ def test_each_dataset_is_fetched(monkeypatch):
     monkeypatch.setattr("robustad.data.download.download_dataset", lambda name, root: asked.append((name, root)))
     monkeypatch.setattr("robustad.workflows._data.load_multiclass", lambda *args, **options: None)
     load_split(DataConfig(data="cifar10", against="svhn, digits,mnist", root="here", download=True))
-    assert asked == [("cifar10", "here"), ("svhn", None), ("mnist", None)]
+    assert asked == [("cifar10", Path("here")), ("svhn", None), ("mnist", None)]
 
 
 @pytest.mark.parametrize(

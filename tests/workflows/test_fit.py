@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -65,6 +66,22 @@ def test_fit_writes_a_checkpoint_that_says_what_it_is(good, tmp_path):
     assert resume_config(tmp_path / "run") == config
     with torch.no_grad():
         assert loaded.detector(torch.rand(2, 3, 32, 32)).anomaly_maps.shape == (2, 32, 32)
+
+
+def test_a_checkpoint_knows_its_images_from_any_working_directory(good, tmp_path, monkeypatch):
+    monkeypatch.chdir(good.parent)
+    config = small(good, max_steps=1, look_every=0.0)
+    result = fit(dataclasses.replace(config, data=DataConfig(normal=Path(good.name))), tmp_path / "run")
+    assert load_checkpoint(result.checkpoint).info["data"]["normal"] == str(good.absolute())
+    assert result.testable is False
+
+
+def test_nothing_can_fail_between_training_and_checkpoint_that_patchguard_does_not_need(good, tmp_path, monkeypatch):
+    def fails(*_args, **_options):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(workflow, "batches", fails)
+    assert fit(small(good, max_steps=1, look_every=0.0), tmp_path / "run").checkpoint.is_dir()
 
 
 def test_an_interrupted_fit_resumes_to_the_same_weights(good, tmp_path, monkeypatch):

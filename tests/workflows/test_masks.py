@@ -46,7 +46,10 @@ def test_masks_corrected_by_hand_can_be_kept(folder, tmp_path):
     Image.fromarray(np.full((64, 80), 255, np.uint8)).save(mine)
     masks(folder, tmp_path / "a", overwrite=False)
     assert (read_mask(mine) == 255).all()
-    masks(folder, tmp_path / "a")
+    with pytest.raises(ValueError, match=r"5 of the masks exist, e.g. .*0.png: .*--keep or --overwrite"):
+        masks(folder, tmp_path / "a")
+    assert (read_mask(mine) == 255).all()
+    masks(folder, tmp_path / "a", overwrite=True)
     assert not (read_mask(mine) == 255).all()
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from robustad.detectors import load_checkpoint
+from robustad.detectors import load_checkpoint, save_checkpoint
 from robustad.errors import ImageError, LayoutError
 from robustad.images import read_image, resize_image
 from robustad.workflows import visualize as module
@@ -46,8 +46,16 @@ def test_the_threshold_says_which_way(folder, tmp_path, checkpoints):
     assert [(entry.path.name, entry.label) for entry in shown] == [("dark.png", True), ("bright.png", False)]
     assert [entry.picture.name for entry in shown] == ["dark.png.lowered.png", "bright.png.raised.png"]
     change = np.array([entry.attacked_score - entry.score for entry in shown])
-    np.testing.assert_allclose(change, [-8 / 255, 8 / 255], atol=1e-4)  # the whole ball: brightness is linear
+    np.testing.assert_allclose(change, [-2 / 255, 2 / 255], atol=1e-4)  # the whole ball: brightness is linear
     assert panels(shown[0].picture) == 2, "a detector without maps: image and attacked image"
+
+
+@pytest.mark.parametrize(("trained", "radius"), [(4 / 255, 4 / 255), (0.0, 2 / 255)])
+def test_without_a_radius_it_is_that_of_the_training(folder, tmp_path, checkpoints, trained, radius):
+    detector = load_checkpoint(checkpoints["brightness"]).detector
+    checkpoint = save_checkpoint(tmp_path / "c", detector, info={"training": {"epsilon": trained}})
+    (shown, *_) = visualize(checkpoint, folder, tmp_path / "out", config=VisualizeConfig(label="normal"))
+    assert shown.attacked_score - shown.score == pytest.approx(radius, abs=1e-4)
 
 
 def test_the_mask_has_the_last_word_and_is_drawn(folder, tmp_path, checkpoints):

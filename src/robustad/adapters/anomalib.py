@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ from robustad.adapters._offline import no_network
 from robustad.adapters.callables import CallableDetector
 from robustad.backbones.embedded import ARCHITECTURE, load_embedded
 from robustad.errors import CheckpointError
+
+_CALLED = {"_instantiator", "_class_path"}
+"""Options of a checkpoint whose values are names of what Lightning calls."""
 
 
 class RawScore(nn.Module):
@@ -175,6 +179,7 @@ def _loaded(kind: Any, path: Path) -> Any:
     safe = require("anomalib.utils.serialization", "anomalib").anomalib_safe_globals
     with safe(extra=kind.checkpoint_safe_globals()):
         stored = _stored(path)
+    _check_plain(path, stored)
     accepted = inspect.signature(kind.__init__).parameters
     options: dict[str, Any] = {"pre_trained": False} if "pre_trained" in accepted else {}
     transform = (stored.get("anomalib_pre_processor_config") or {}).get("transform")
@@ -182,6 +187,17 @@ def _loaded(kind: Any, path: Path) -> Any:
         options["pre_processor"] = require("anomalib.pre_processing", "anomalib").PreProcessor()
         options["pre_processor"].load_checkpoint_config({"transform": transform})
     return kind.load_from_checkpoint(path, map_location="cpu", weights_only=True, **options)
+
+
+def _check_plain(path: Path, stored: Mapping[str, Any]) -> None:
+    """Lightning calls what these options name while it builds the module; before 2.6.6 without asking what it is."""
+    for options in stored.values():
+        named = _CALLED & set(options) if isinstance(options, Mapping) else set()
+        if named:
+            raise CheckpointError(
+                f"{path} names code that is to be run when it is loaded ({', '.join(sorted(named))}), and is refused; "
+                "save the checkpoint by anomalib's engine, not by LightningCLI"
+            )
 
 
 def _stored(path: Path) -> dict[str, Any]:

@@ -256,10 +256,14 @@ def image_generators(noise: Tensor) -> list[torch.Generator]:
     return [torch_generator(zlib.crc32(field), "image") for field in fields]
 
 
+def content_key(image: Tensor) -> int:
+    """A number for an image's pixels: what is drawn for it depends on nothing else, such as its place in a batch."""
+    return zlib.crc32(image.detach().cpu().to(torch.float32).numpy().tobytes())
+
+
 def _image_noise(images: Tensor, key: int, restart: int) -> Tensor:
     fields = []
     for image in images:
-        content = zlib.crc32(image.detach().cpu().to(torch.float32).numpy().tobytes())
-        generator = torch_generator(key, restart, content)
+        generator = torch_generator(key, restart, content_key(image))
         fields.append(torch.rand(image.shape, generator=generator, dtype=torch.float32) * 2 - 1)
     return torch.stack(fields).to(images)

@@ -11,7 +11,7 @@ from torch import Tensor
 from robustad._checks import check_at_least, check_images
 from robustad._random import torch_generator
 from robustad.attacks.apgd import APGD
-from robustad.attacks.base import Attack, Objective
+from robustad.attacks.base import Attack, Objective, content_key
 from robustad.attacks.objectives import ExpectedObjective
 from robustad.ops.geometry import quarter_turns
 
@@ -59,47 +59,62 @@ class AdversarialPatch:
         clean, index = images.detach(), torch.arange(len(images), device=images.device)
         best, values = clean.clone(), _values(objective, clean, index)
         for number in range(self.places):
-            corner, pixels = self._corner(clean.shape[-1], number, seed)
-            rows, columns = slice(corner[0], corner[0] + pixels), slice(corner[1], corner[1] + pixels)
-            expected = ExpectedObjective(objective, self.draws, self._varied(rows, columns, seed))
+            squares = self._squares(clean, number, seed)
+            expected = ExpectedObjective(objective, self.draws, self._varied(squares, seed))
             generator = torch_generator(seed, "patch", number)
             # only the square is searched: squares of a random search would mostly lie beside it
             looks = self.attack(
-                _Pasted(expected, clean, rows, columns), clean[:, :, rows, columns], epsilon=1.0, generator=generator
+                _Pasted(expected, clean, squares), squares.cut(clean, index), epsilon=1.0, generator=generator
             )
-            stuck = _pasted(clean, looks, rows, columns)
+            stuck = squares.pasted(clean, looks, index)
             found = _values(expected, stuck, index)
             better = found > values
             values = torch.where(better, found, values)
             best = torch.where(better[:, None, None, None], stuck, best)
         return best
 
-    def _corner(self, size: int, number: int, seed: int) -> tuple[tuple[int, int], int]:
+    def _squares(self, images: Tensor, number: int, seed: int) -> _Squares:
+        """A place for each image: places that all shared would all miss what lies at the same place in all of them."""
+        size = images.shape[-1]
         pixels = max(1, round(self.side * size))
-        generator = torch_generator(seed, "place", number)
-        row, column = torch.randint(0, size - pixels + 1, (2,), generator=generator).tolist()
-        return (row, column), pixels
+        generators = [torch_generator(seed, "place", number, content_key(image)) for image in images]
+        corners = torch.stack([torch.randint(0, size - pixels + 1, (2,), generator=each) for each in generators])
+        lines = corners[:, :, None] + torch.arange(pixels)  # (N, 2, s)
+        return _Squares(*lines.to(images.device).unbind(1))
 
-    def _varied(self, rows: slice, columns: slice, seed: int) -> Callable[[Tensor, Tensor, int], Tensor]:
+    def _varied(self, squares: _Squares, seed: int) -> Callable[[Tensor, Tensor, int], Tensor]:
         def vary(images: Tensor, index: Tensor, draw: int) -> Tensor:
-            del index
             if draw == 0:
                 return images
             generator = torch_generator(seed, "draw", draw)
             light = 1 + self.dimming * float(torch.rand(1, generator=generator) * 2 - 1)
             turns = torch.randint(0, 4, (1,), generator=generator).expand(len(images)).to(images.device)
-            sticker = (quarter_turns(images[:, :, rows, columns], turns) * light).clamp(0, 1)
-            changed = images.clone()
-            changed[:, :, rows, columns] = sticker
-            return changed
+            sticker = (quarter_turns(squares.cut(images, index), turns) * light).clamp(0, 1)
+            return squares.pasted(images, sticker, index)
 
         return vary
 
 
-def _pasted(images: Tensor, looks: Tensor, rows: slice, columns: slice) -> Tensor:
-    changed = images.to(looks.dtype, copy=True)
-    changed[:, :, rows, columns] = looks
-    return changed
+@dataclass(frozen=True)
+class _Squares:
+    """Where the square of each image lies: its rows and columns, ``(N, s)`` each."""
+
+    rows: Tensor
+    columns: Tensor
+
+    def cut(self, images: Tensor, index: Tensor) -> Tensor:
+        """The squares ``(n, 3, s, s)`` of images ``(n, 3, S, S)`` with these numbers."""
+        return images[self._pixels(index)].permute(0, 3, 1, 2)  # what is indexed comes first
+
+    def pasted(self, images: Tensor, looks: Tensor, index: Tensor) -> Tensor:
+        """These images with their squares replaced by ``looks``."""
+        changed = images.to(looks.dtype, copy=True)
+        changed[self._pixels(index)] = looks.permute(0, 2, 3, 1)
+        return changed
+
+    def _pixels(self, index: Tensor) -> tuple[Tensor | slice, ...]:
+        numbers = torch.arange(len(index), device=index.device)[:, None, None]
+        return numbers, slice(None), self.rows[index][:, :, None], self.columns[index][:, None, :]
 
 
 @dataclass(frozen=True)
@@ -108,11 +123,10 @@ class _Pasted:
 
     objective: Objective
     clean: Tensor
-    rows: slice
-    columns: slice
+    squares: _Squares
 
     def __call__(self, looks: Tensor, index: Tensor) -> Tensor:
-        return self.objective(_pasted(self.clean[index], looks, self.rows, self.columns), index)
+        return self.objective(self.squares.pasted(self.clean[index], looks, index), index)
 
 
 def _values(objective: Objective, images: Tensor, index: Tensor) -> Tensor:

@@ -80,7 +80,8 @@ def run(arguments: Any) -> int:
     values: dict[str, object] = {"checkpoint": result.checkpoint, "steps": f"{result.steps:,}"}
     values["time"] = f"{result.seconds:.0f} s"
     values |= {name: f"{value:.4g}" if isinstance(value, float) else value for name, value in result.figures.items()}
-    facts({**values, "next": f"robustad test {result.checkpoint}"})
+    images = "" if result.testable else " --normal DIR --anomalous DIR   (the data of the training show no anomaly)"
+    facts({**values, "next": f"robustad test {result.checkpoint}{images}"})
     return 0
 
 

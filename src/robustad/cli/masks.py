@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from robustad.cli.faults import PARTIAL
+from robustad.cli.faults import PARTIAL, UsageError
 from robustad.cli.output import note, say
 from robustad.cli.parsing import Parser
 
@@ -19,6 +19,7 @@ def build(words: Sequence[str] = ()) -> Parser:
     parser.add_argument("--sheet", type=str, default=None, help="contact sheet; default: OUT_sheet.png")
     parser.add_argument("--sheet-images", type=int, default=24, help="images on the sheet")
     parser.add_argument("--keep", action="store_true", help="keep masks that exist, e.g. those corrected by hand")
+    parser.add_argument("--overwrite", action="store_true", help="make masks again that exist")
     return parser
 
 
@@ -32,7 +33,7 @@ def run(arguments: Any) -> int:
         method=arguments.method,
         sheet=arguments.sheet,
         sheet_images=arguments.sheet_images,
-        overwrite=not arguments.keep,
+        overwrite=_overwrite(arguments),
     )
     say(f"{result.num_masks:,} masks: {result.out}")
     say(f"look at them first: {result.sheet}")
@@ -41,6 +42,12 @@ def run(arguments: Any) -> int:
     return PARTIAL if result.errors else 0
 
 
+def _overwrite(arguments: Any) -> bool | None:
+    if arguments.keep and arguments.overwrite:
+        raise UsageError("--keep and --overwrite contradict each other; give one of them")
+    return True if arguments.overwrite else False if arguments.keep else None
+
+
 def resume_hint(arguments: Any) -> str:
     """What to do after Ctrl-C."""
-    return "the masks written so far are whole: run the same command with --keep to go on"
+    return "the masks written so far are whole: the same command with --keep (instead of --overwrite) goes on"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 
 from robustad.cli.faults import UsageError
+from robustad.cli.parsing import valued
 
 if TYPE_CHECKING:
     from robustad.cli.parsing import Parser
@@ -67,7 +68,7 @@ def chosen_recipe(words: Sequence[str], first: Mapping[str, str] | None = None) 
         first: The recipe of each value of ``--detector``, which counts where no recipe is named.
     """
     found = ""
-    for flag, value in _valued(words):
+    for flag, value in valued(words):
         if flag == "--recipe":
             return value
         if flag == "--config":
@@ -82,7 +83,7 @@ def chosen_recipe(words: Sequence[str], first: Mapping[str, str] | None = None) 
 def chosen_data(words: Sequence[str]) -> str:
     """The data set that a command line names, directly or in its YAML file; ``folder`` if none."""
     found = "folder"
-    for flag, value in _valued(words):
+    for flag, value in valued(words):
         if flag in ("--data", "--data.data"):
             return value
         if flag == "--config":
@@ -97,13 +98,6 @@ def check_resume(words: Sequence[str]) -> None:
     others = sorted(given - {"--resume", "--run-dir"})
     if "--resume" in given and others:
         raise UsageError(f"--resume takes its options from the run folder; leave out {', '.join(others)}")
-
-
-def _valued(words: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Every word that could be a flag, with the value after it or behind its equals sign."""
-    for number, word in enumerate(words):
-        flag, equals, value = word.partition("=")
-        yield flag, value if equals else "".join(words[number + 1 : number + 2])
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -128,7 +122,11 @@ def nested_defaults(config: Any) -> dict[str, Any]:
 
 
 def instantiate(config_class: type[Config], arguments: Any) -> Config:
-    """A dataclass, nested ones included, from the parsed values of its fields; what else was parsed is left alone."""
+    """A dataclass, nested ones included, from the parsed values of its fields; what else was parsed is left alone.
+
+    Raises:
+        UsageError: If the dataclass refuses them.
+    """
     values: dict[str, Any] = {}
     hints = typing.get_type_hints(config_class)
     for field in dataclasses.fields(config_class):  # type: ignore[arg-type]
@@ -141,4 +139,7 @@ def instantiate(config_class: type[Config], arguments: Any) -> Config:
         elif hasattr(value, "as_dict"):
             value = value.as_dict()
         values[field.name] = value
-    return config_class(**values)
+    try:
+        return config_class(**values)
+    except ValueError as error:
+        raise UsageError(str(error)) from error

@@ -6,13 +6,14 @@ import argparse
 import difflib
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import jsonargparse
 import yaml
 
+from robustad._configs import LIMITS
 from robustad.cli.faults import UsageError
 from robustad.cli.values import BY_NAME, MANY, read_by_name
 
@@ -85,7 +86,8 @@ class Parser(jsonargparse.ArgumentParser):
         """
         try:
             expanded = self._expand(words)
-            self._check_configs(expanded)
+            files = self._read_configs(expanded)  # before anything else complains about them in other words
+            expanded += self._other_limits(expanded, files)
             return self.parse_args(expanded)
         except argparse.ArgumentError as error:
             raise UsageError(_clean(str(error))) from error
@@ -102,7 +104,14 @@ class Parser(jsonargparse.ArgumentParser):
 
     def error(self, message: str, *args: Any) -> NoReturn:
         """Raise instead of printing the usage."""
-        raise UsageError(_clean(message))
+        raise UsageError(_clean(message) + self._meant(message))
+
+    def _meant(self, message: str) -> str:
+        """The flag that an unknown one may stand for."""
+        unknown = re.search(r"nrecognized arguments: (--[\w.-]+)", message)
+        known = [*self._short_forms, *self._option_string_actions]
+        close = difflib.get_close_matches(unknown[1], known, n=1) if unknown else []
+        return f"; did you mean {close[0]}?" if close else ""
 
     def format_help(self, *args: Any, **kwargs: Any) -> str:  # what it takes depends on jsonargparse's version
         """The help, with the short forms below."""
@@ -129,14 +138,23 @@ class Parser(jsonargparse.ArgumentParser):
             current = "" if equals else name
         return result
 
-    def _check_configs(self, words: Sequence[str]) -> None:
-        """Unknown keys of YAML files, before anything else complains about them in other words."""
-        for number, word in enumerate(words):
-            flag, equals, value = word.partition("=")
-            if flag == "--config":
-                self._check_config(Path(value if equals else "".join(words[number + 1 : number + 2])))
+    def _other_limits(self, words: Sequence[str], files: Sequence[Mapping[str, Any]]) -> list[str]:
+        """Who names one length of a training means none of the others, such as the epochs of a recipe or of a file."""
+        limits = {f"--training.{name}" for name in LIMITS} & set(self._option_string_actions)
+        inner = [values["training"] for values in files if isinstance(values.get("training"), dict)]
+        in_files = {f"--training.{name}" for values in inner for name, limit in values.items() if limit is not None}
+        named = limits & {flag for flag, value in valued(words) if value != "null"} or limits & in_files
+        return [word for flag in sorted(limits - named) if named for word in (flag, "null")]
 
-    def _check_config(self, path: Path) -> None:
+    def _read_configs(self, words: Sequence[str]) -> list[Mapping[str, Any]]:
+        """The YAML files that are named.
+
+        Raises:
+            UsageError: If one is not there, is not YAML, or holds an unknown key.
+        """
+        return [self._config(Path(value)) for flag, value in valued(words) if flag == "--config"]
+
+    def _config(self, path: Path) -> Mapping[str, Any]:
         if not path.is_file():
             raise UsageError(f"config file {path} does not exist")
         try:
@@ -146,6 +164,7 @@ class Parser(jsonargparse.ArgumentParser):
         if not isinstance(values, dict):
             raise UsageError(f"config file {path} must hold `option: value` lines")
         self._check_keys(path, values, "")
+        return values
 
     def _check_keys(self, path: Path, values: Mapping[Any, Any], prefix: str) -> None:
         names = [action.dest for action in self._actions if action.dest not in ("help", "config", "print_config")]
@@ -160,6 +179,13 @@ class Parser(jsonargparse.ArgumentParser):
             inner = f"{prefix}{key}."
             if isinstance(value, dict) and any(name.startswith(inner) for name in names):
                 self._check_keys(path, value, inner)
+
+
+def valued(words: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Every word that could be a flag, with the value after it or behind its equals sign."""
+    for number, word in enumerate(words):
+        flag, equals, value = word.partition("=")
+        yield flag, value if equals else "".join(words[number + 1 : number + 2])
 
 
 def _last(flag: str) -> str:

@@ -51,7 +51,8 @@ def run(arguments: Any) -> int:
         sys.stdin.reconfigure(encoding=sys.getfilesystemencoding(), errors="surrogateescape")
     result = predict(arguments.checkpoint, arguments.images, arguments.out, config=config, stdin=sys.stdin)
     scored = result.num_images - result.num_failed
-    verdict = "" if result.num_anomalous is None else f", {result.num_anomalous:,} anomalous"
+    decided = result.num_anomalous is not None
+    verdict = f", {result.num_anomalous:,} anomalous" if decided else " (the checkpoint has no threshold: no decisions)"
     say(f"{scored:,} images scored{verdict}: {result.out}")
     if result.map_range is not None:
         low, high = (format(Decimal(f"{value:.6g}"), "f") for value in result.map_range)  # no 1e-05: it starts with -

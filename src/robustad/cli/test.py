@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from robustad.cli.faults import UsageError
 from robustad.cli.options import add_data_flags, data_config
-from robustad.cli.output import facts, show, warn
+from robustad.cli.output import facts, note, show, warn
 from robustad.cli.parsing import Parser
 from robustad.cli.threats import add_attacks, add_other_threats
 
@@ -39,7 +39,12 @@ def build(words: Sequence[str] = ()) -> Parser:
     parser = Parser("test", "Measure a detector, clean and under attack; write a report.", epilog=_EPILOG, usage=usage)
     add = parser.add_argument
     add("checkpoint", type=str, help="folder of a checkpoint, NAME.onnx, or anomalib:PATH.ckpt")
-    add("--out", type=str, default=None, help="folder for report.html and results.json; default: test, beside it")
+    add(
+        "--out",
+        type=str,
+        default=None,
+        help="folder for report.html and results.json; default: test, test-2, ... beside it",
+    )
     add_data_flags(parser)
     add_attacks(parser, default)
     add_other_threats(parser, default)
@@ -55,14 +60,16 @@ def build(words: Sequence[str] = ()) -> Parser:
 
 def run(arguments: Any) -> int:
     """Run it."""
-    from robustad.workflows._candidate import default_out
-    from robustad.workflows.test import console_table, test
+    from robustad.workflows.test import console_table, free_out, test
 
     config = _config(arguments)
-    out = Path(arguments.out) if arguments.out else default_out(arguments.checkpoint)
-    result = test(arguments.checkpoint, data_config(arguments), config, out)
+    data = data_config(arguments)
+    out = Path(arguments.out) if arguments.out else free_out(arguments.checkpoint, data, config)
+    result = test(arguments.checkpoint, data, config, out)
     show(console_table(result.rows))
     warn(result.verdicts)
+    if result.caution:
+        note(result.caution)
     facts({"report": result.report, "results": result.results})
     return 0
 

@@ -23,7 +23,9 @@ def build(words: Sequence[str] = ()) -> Parser:
     parser.add_argument("checkpoint", type=str, help="folder of a checkpoint")
     parser.add_argument("images", type=str, nargs="+", help="files, folders, globs")
     parser.add_argument("--out", type=str, default="pictures", help="folder for the pictures")
-    parser.add_argument("--epsilon", type=float, default=8 / 255, help="radius of the attack, e.g. 8/255; 0 = none")
+    parser.add_argument(
+        "--epsilon", type=float, default=None, help="radius of the attack, e.g. 8/255; default: as trained; 0 = none"
+    )
     parser.add_argument("--steps", type=int, default=10, help="gradient steps of the attack")
     parser.add_argument("--restarts", type=int, default=1, help="runs of the attack, further ones from random starts")
     parser.add_argument("--label", type=str, default="auto", help="auto, normal, anomalous or both")

@@ -25,6 +25,7 @@ from robustad.errors import DownloadError
 MAX_BYTES = 200 * 2**30
 MAX_FILES = 2_000_000
 _CHUNK = 1 << 20
+_NAMES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
 # What the readers raise on a truncated or corrupted archive; RuntimeError is zipfile's word for "encrypted".
 _DAMAGE = (zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, RuntimeError, ValueError)
 
@@ -95,8 +96,8 @@ def extract(
 
 
 def is_archive(path: Path) -> bool:
-    """Whether `extract` knows the format of a file."""
-    return tarfile.is_tarfile(path) or zipfile.is_zipfile(path)
+    """Whether a file is meant for `extract`: by its name, for a truncated one does not look like it, or its content."""
+    return path.name.lower().endswith(_NAMES) or tarfile.is_tarfile(path) or zipfile.is_zipfile(path)
 
 
 class _Writer:

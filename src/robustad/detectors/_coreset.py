@@ -20,7 +20,7 @@ def farthest_points(pool: Tensor, count: int, *, project_to: int = 0) -> Tensor:
     """
     if project_to:
         generator = torch.Generator().manual_seed(0)
-        pool = pool @ torch.randn(pool.shape[1], project_to, generator=generator)
+        pool = pool @ torch.randn(pool.shape[1], project_to, generator=generator).to(pool)
     nearest = (pool - pool[0]).square().sum(1)
     chosen = [0]
     for _ in range(count - 1):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from robustad._random import torch_generator
 from robustad.backbones import folded_stages
 from robustad.detectors._coreset import farthest_points
 from robustad.detectors.base import AnomalyDetector, DetectorConfig
@@ -92,6 +93,15 @@ class PatchCore(AnomalyDetector):
         assert isinstance(config, PatchCoreConfig)
         return cls(config, load_weights=False)
 
+    @property
+    def lacking(self) -> str:
+        """See `AnomalyDetector.lacking`."""
+        return "" if bool(self.memory.any()) else "remembers no normal image yet; call `fit` with some"
+
+    def complete(self, batches: Iterable[Tensor]) -> None:
+        """See `AnomalyDetector.complete`."""
+        self.fit(batches)
+
     def patch_features(self, images: Tensor) -> Tensor:
         """Locally averaged features ``(N, C, h, w)`` at the resolution of the finest stage used."""
         x = self.normalise(images)
@@ -106,6 +116,10 @@ class PatchCore(AnomalyDetector):
     def fit(self, batches: Iterable[Tensor], *, generator: torch.Generator | None = None) -> Self:
         """Fill the memory from batches of normal images ``(N, 3, S, S)``.
 
+        Args:
+            batches: Images in [0, 1].
+            generator: Which patches are looked at, of very many; None = always the same.
+
         Raises:
             ValueError: If there is no image.
         """
@@ -114,6 +128,7 @@ class PatchCore(AnomalyDetector):
         pool = torch.cat(patches) if patches else self.memory[:0]
         if len(pool) == 0:
             raise ValueError("`batches` holds no image to remember")
+        generator = generator or torch_generator(0, "memory")
         pool = pool[torch.randperm(len(pool), generator=generator)[: 10 * self.config.memory_size]]
         count = self.config.memory_size
         few = len(pool) <= count  # the memory has one size: rows come again

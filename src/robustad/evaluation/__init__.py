@@ -28,6 +28,7 @@ from robustad.evaluation.figures import (
     evaluation_details,
     evaluation_rows,
     kind_rows,
+    lead_interval,
 )
 from robustad.evaluation.goals import GOALS, Scene
 from robustad.evaluation.health import Doubts, Verdict, check_health
@@ -94,6 +95,7 @@ __all__ = [
     "evaluation_details",
     "evaluation_rows",
     "kind_rows",
+    "lead_interval",
     "machine_description",
     "select",
     "threat_rows",

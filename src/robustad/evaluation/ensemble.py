@@ -19,6 +19,8 @@ from robustad.evaluation.witness import Judged, Witness, away
 
 FINISH = 0.1
 """Share of the steps, three at least, that are computed in float32 where the others are not."""
+ROUNDING = 2**-6
+"""How wrong a score may be in bfloat16, as a share of the largest clean one: an image must not finish by rounding."""
 SHORTEST = 20
 """Steps from which on passes are in bfloat16 at all: there is little to gain below."""
 
@@ -48,6 +50,7 @@ class Batch:
         seed: Seed of random starts; results depend on the image, not on its place in the batch.
         goals: Wrongness ``(N,)`` of the reported score from which on an image is left alone; None = never.
         bfloat16: Whether attacks climb in bfloat16 and only end in float32, see `stages`.
+        rounding: How far beyond its goal an image has to be in bfloat16 to be left alone.
         draws: Calls of the detector whose mean attacks follow.
         allowed: Pixels that may change ``(N, S, S)``, bool; None = all.
     """
@@ -61,6 +64,7 @@ class Batch:
         seed: int = 0,
         goals: Tensor | None = None,
         bfloat16: bool = False,
+        rounding: float = 0.0,
         draws: int = 1,
         allowed: Tensor | None = None,
     ) -> None:
@@ -72,6 +76,7 @@ class Batch:
         self._part = averaged(_subset(scene, self._chosen), draws)
         self._fast = in_bfloat16(self._part) if bfloat16 else None
         self._goals = None if goals is None else goals[self._chosen]
+        self._rounding = rounding
         self._done: dict[tuple[Run, float], Attacked] = {}
 
     def attacked(self, plan: Plan, epsilon: float) -> Attacked:
@@ -95,10 +100,20 @@ class Batch:
         if self._fast is None or phases is None:
             return self._climb(run, self._part, images, epsilon)
         climb, finish = phases
-        reached = self._climb(replace(run, attack=climb), self._fast, images, epsilon)
+        reached = self._climb(replace(run, attack=climb), self._fast, images, epsilon, beyond=self._rounding)
         return self._climb(replace(run, attack=finish), self._part, images, epsilon, start=reached)
 
-    def _climb(self, run: Run, scene: Scene, images: Tensor, epsilon: float, *, start: Tensor | None = None) -> Tensor:
+    def _climb(
+        self,
+        run: Run,
+        scene: Scene,
+        images: Tensor,
+        epsilon: float,
+        *,
+        start: Tensor | None = None,
+        beyond: float = 0.0,
+    ) -> Tensor:
+        limits = None if self._goals is None else self._goals + beyond
         objective = GOALS[run.goal].build(scene)
         common: dict[str, Any] = {
             "epsilon": epsilon,
@@ -107,9 +122,9 @@ class Batch:
             "start": start,
         }
         if not run.judged:
-            goals = self._goals if run.goal == "score" else None  # other objectives have another scale
+            goals = limits if run.goal == "score" else None  # other objectives have another scale
             return run.attack(objective, images, goals=goals, **common)
-        judged = Judged(objective, scene.detector, scene.labels, images, self._goals)
+        judged = Judged(objective, scene.detector, scene.labels, images, limits)
         run.attack(judged, images, goals=judged.done, **common)
         return judged.images
 

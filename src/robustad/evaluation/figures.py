@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from robustad.evaluation.rows import Row
 from robustad.evaluation.runner import Cell, Evaluation
-from robustad.metrics import IMAGE_METRICS, auroc, auroc_interval, matched_auroc
+from robustad.metrics import IMAGE_METRICS, auroc, auroc_interval, auroc_lead, matched_auroc
 
 MATCHED = "matched_AUROC"
 """Image AUROC over the pairs whose mean brightness differs by at most one grey level."""
@@ -135,6 +135,15 @@ def _matched(scores: NDArray[np.float32], evaluation: Evaluation) -> float:
     if found.num_pairs < MIN_PAIRS:
         raise ValueError(f"only {found.num_pairs} pairs have the same brightness, at least {MIN_PAIRS} are needed")
     return found.value
+
+
+def lead_interval(evaluation: Evaluation, scores: NDArray[np.float32]) -> tuple[float, float] | None:
+    """By how much scores ``(N,)`` separate the classes better than clean brightness; None where images are too few."""
+    try:
+        found = auroc_lead(scores, baseline_scores(evaluation), evaluation.labels, evaluation.groups)
+    except ValueError:
+        return None
+    return found.low, found.high
 
 
 def _interval(scores: NDArray[np.float32], evaluation: Evaluation, num_resamples: int) -> tuple[float, float] | None:

@@ -20,7 +20,7 @@ from robustad._precision import is_bfloat16
 from robustad._progress import Progress, duration_text
 from robustad.attacks import Ball, value_and_grad
 from robustad.data import ImageDataset, against_each
-from robustad.evaluation.ensemble import Attacked, Batch, goals, in_bfloat16
+from robustad.evaluation.ensemble import ROUNDING, Attacked, Batch, goals, in_bfloat16
 from robustad.evaluation.goals import GOALS, Scene
 from robustad.evaluation.protocol import Plan, Suite
 from robustad.evaluation.store import Arrays, Store
@@ -161,10 +161,11 @@ def evaluate(
         began = time.monotonic()
         clean = [work.clean(chunk, shown) for chunk in work.chunks]
         _announce(shown, work, radii, (time.monotonic() - began) / len(dataset))
+        scores = np.concatenate([part["scores"] for part in clean])
         if suite.stop_early:
-            work.goals = goals(np.concatenate([part["scores"] for part in clean]), work.labels)
+            work.goals, work.rounding = goals(scores, work.labels), ROUNDING * float(np.abs(scores).max())
         if keep is not None:
-            work.kept = frozenset(keep(np.concatenate([part["scores"] for part in clean]), work.labels))
+            work.kept = frozenset(keep(scores, work.labels))
         cells = [work.cell(work.none, 0.0, [work.attack(chunk, 0.0, shown) for chunk in work.chunks])]
         bounds = {}
         for epsilon in radii:
@@ -217,6 +218,7 @@ class _Work:
         self.chunks = [range(i, min(i + batch_size, len(dataset))) for i in range(0, len(dataset), batch_size)]
         self.kept: frozenset[int] = frozenset()
         self.goals: Floats | None = None
+        self.rounding = 0.0
 
     def clean(self, chunk: range, shown: Progress) -> Arrays:
         """Scores and facts of clean images."""
@@ -282,6 +284,7 @@ class _Work:
             seed=self.seed,
             goals=goals,
             bfloat16=self.bfloat16,
+            rounding=self.rounding,
             draws=self.suite.draws,
             allowed=allowed,
         )

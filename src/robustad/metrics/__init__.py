@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from robustad.metrics.aupro import aupro
-from robustad.metrics.intervals import Interval, MatchedAuroc, auroc_interval, matched_auroc
+from robustad.metrics.intervals import Interval, MatchedAuroc, auroc_interval, auroc_lead, matched_auroc
 from robustad.metrics.ranking import F1Max, RocCurve, aupr, auroc, f1max, pixel_aupr, pixel_auroc, roc_curve
 
 
@@ -39,6 +39,7 @@ __all__ = [
     "aupro",
     "auroc",
     "auroc_interval",
+    "auroc_lead",
     "f1max",
     "matched_auroc",
     "pixel_aupr",

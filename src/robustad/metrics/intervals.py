@@ -12,6 +12,8 @@ from robustad._random import numpy_generator
 from robustad.metrics._inputs import Bools, Floats, check_binary, check_scores, to_numpy
 
 _CHUNK = 4_000_000  # samples x resamples weighted at once, about 100 MB
+MIN_GROUPS = 5
+"""Groups that each class must have: resampling fewer shows what they are, not how they vary."""
 
 
 class Interval(NamedTuple):
@@ -66,29 +68,49 @@ def auroc_interval(
         The AUROC of all samples, and the interval.
 
     Raises:
-        ValueError: As for `auroc`, or if there are fewer than two groups or hardly any resample has both classes.
+        ValueError: As for `auroc`, or if a class has fewer than `MIN_GROUPS` groups.
     """
     values, truth = check_binary(scores, labels)
-    check_at_least("num_resamples", num_resamples, 1)
-    if not 0 < level < 1:
-        raise ValueError(f"`level` must be in (0, 1), got {level:g}")
-    index, num_groups = _group_index(groups, values.size)
-    order = np.argsort(values)
-    values, truth, index = values[order], truth[order], index[order]
-    generator = numpy_generator(seed, "auroc_interval")
-    found: list[NDArray[np.float64]] = []
-    missing, draws = num_resamples, 0
-    while missing > 0 and draws < 20 * num_resamples:
-        size = min(missing, max(1, _CHUNK // values.size))
-        counts = generator.multinomial(num_groups, np.full(num_groups, 1 / num_groups), size=size)
-        results = _weighted_aurocs(values, truth, counts[:, index])
-        found.append(results)
-        missing, draws = missing - results.size, draws + size
-    if missing > 0:
-        raise ValueError(f"undefined: resampling {num_groups} `groups` almost never keeps both classes")
-    low, high = np.quantile(np.concatenate(found), [(1 - level) / 2, (1 + level) / 2])
-    everything = _weighted_aurocs(values, truth, np.ones((1, values.size), dtype=np.int64))
+    options: dict[str, Any] = {"num_resamples": num_resamples, "seed": seed, "level": level}
+    everything, resampled = _resampled([values], truth, groups, **options)
+    low, high = np.quantile(resampled[0], [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(everything[0]), float(low), float(high))
+
+
+def auroc_lead(
+    scores: Any,
+    others: Any,
+    labels: Any,
+    groups: Any = None,
+    *,
+    num_resamples: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
+    """By how much the AUROC of ``scores`` is above that of ``others`` on the same samples, with its interval.
+
+    Both are resampled together: what makes a resample hard for one may make it hard for the other.
+
+    Args:
+        scores: As for `auroc_interval`.
+        others: Scores of somebody else, same shape.
+        labels: As for `auroc_interval`, and so are all others.
+        groups: See there.
+        num_resamples: See there.
+        seed: See there.
+        level: See there.
+
+    Returns:
+        The difference of all samples, in [-1, 1], and its interval.
+
+    Raises:
+        ValueError: As for `auroc_interval`.
+    """
+    (first, truth), (second, _) = check_binary(scores, labels), check_binary(others, labels)
+    options: dict[str, Any] = {"num_resamples": num_resamples, "seed": seed, "level": level}
+    everything, resampled = _resampled([first, second], truth, groups, **options)
+    low, high = np.quantile(resampled[0] - resampled[1], [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(everything[0] - everything[1]), float(low), float(high))
 
 
 def matched_auroc(scores: Any, labels: Any, covariate: Any, tolerance: float) -> MatchedAuroc:
@@ -129,15 +151,41 @@ def matched_auroc(scores: Any, labels: Any, covariate: Any, tolerance: float) ->
     return MatchedAuroc(twice_right / (2 * num_pairs), num_pairs)
 
 
-def _group_index(groups: Any, size: int) -> tuple[NDArray[np.int64], int]:
-    if groups is None:
-        return np.arange(size), size
-    names = to_numpy(groups).ravel()
+def _resampled(
+    columns: list[Floats], truth: Bools, groups: Any, *, num_resamples: int, seed: int, level: float
+) -> tuple[list[float], list[NDArray[np.float64]]]:
+    """AUROC of each column of scores on all samples, and on the same resamples."""
+    check_at_least("num_resamples", num_resamples, 1)
+    if not 0 < level < 1:
+        raise ValueError(f"`level` must be in (0, 1), got {level:g}")
+    index, num_groups = _group_index(groups, truth)
+    sorted_columns = [(column[order], truth[order], order) for column in columns for order in [np.argsort(column)]]
+    generator = numpy_generator(seed, "auroc_interval")
+    found: list[list[NDArray[np.float64]]] = [[] for _ in columns]
+    missing, draws = num_resamples, 0
+    while missing > 0 and draws < 20 * num_resamples:
+        size = min(missing, max(1, _CHUNK // truth.size))
+        counts = generator.multinomial(num_groups, np.full(num_groups, 1 / num_groups), size=size)[:, index]
+        for results, (values, labels, order) in zip(found, sorted_columns, strict=True):
+            results.append(_weighted_aurocs(values, labels, counts[:, order]))
+        missing, draws = missing - found[0][-1].size, draws + size
+    if missing > 0:
+        raise ValueError(f"undefined: resampling {num_groups} `groups` almost never keeps both classes")
+    once = np.ones((1, truth.size), dtype=np.int64)
+    everything = [float(_weighted_aurocs(values, labels, once)[0]) for values, labels, _ in sorted_columns]
+    return everything, [np.concatenate(results) for results in found]
+
+
+def _group_index(groups: Any, truth: Bools) -> tuple[NDArray[np.int64], int]:
+    """The group of each sample as a number, and how many there are."""
+    size = truth.size
+    names = np.arange(size) if groups is None else to_numpy(groups).ravel()
     if names.size != size:
         raise ValueError(f"`groups` must have one entry per score, got {names.size} for {size} scores")
     distinct, index = np.unique(names, return_inverse=True)
-    if distinct.size < 2:
-        raise ValueError("undefined: all samples are in one of the `groups`, an interval needs at least two")
+    fewest = min(np.unique(index[truth == label]).size for label in (False, True))
+    if fewest < MIN_GROUPS:
+        raise ValueError(f"undefined: a class is in {fewest} `groups`, an interval needs at least {MIN_GROUPS}")
     return index, int(distinct.size)
 
 

@@ -122,11 +122,12 @@ def _reading(report: Report) -> list[tuple[str, str]]:
     if failed:
         sentences.append(("bad", f"Health checks failed ({', '.join(failed)}): do not rely on the attacked figures."))
     if report.headline is not None:
-        sentences += _compare(report.headline)
+        compared = _compare(report.headline, examined=bool(report.health))
+        sentences += [] if failed and compared and compared[0][0] == "good" else compared
     return sentences
 
 
-def _compare(headline: Headline) -> list[tuple[str, str]]:
+def _compare(headline: Headline, *, examined: bool) -> list[tuple[str, str]]:
     name, baseline, attacked = headline.baseline_name, headline.baseline, headline.attacked
     if baseline is None:
         return []
@@ -138,10 +139,21 @@ def _compare(headline: Headline) -> list[tuple[str, str]]:
         return [
             ("warning", f"In the worst case the detector falls to or below what {name} alone reaches without attack.")
         ]
-    lowest = attacked if headline.attacked_interval is None else headline.attacked_interval[0]
-    if lowest <= baseline:
-        text = f"In the worst case the detector stays above what {name} alone reaches without attack, but among so few"
-        return [
-            ("warning", f"{text} images chance may do that: the interval of the figure reaches down to {lowest:.3f}.")
-        ]
+    but = _reservation(headline, examined=examined)
+    if but:
+        return [("warning", f"Under attack the detector stays above what {name} alone reaches without one, but {but}.")]
     return [("good", f"Even in the worst case the detector stays above what {name} alone reaches without attack.")]
+
+
+def _reservation(headline: Headline, *, examined: bool) -> str:
+    """Why a figure under attack that is above the baseline is no good news yet; empty = it is."""
+    attacked, lead = headline.attacked or 0.0, headline.lead
+    if attacked <= 0.5:
+        return "it is no better than chance"
+    if lead is None:
+        return "there are too few images to say by how much"
+    if lead[0] <= 0:
+        return f"among so few images chance may do that: the interval of the lead reaches down to {_figure(lead[0])}"
+    if headline.limits:
+        return headline.limits
+    return "" if examined else "whether attacks on it can be believed was not examined"

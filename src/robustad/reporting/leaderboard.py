@@ -55,21 +55,32 @@ class Standing:
     Attributes:
         name: The detector.
         figures: Its figures by column title, over all seeds; what was not measured is missing.
+        seeds: How many seeds were measured, if others have more.
         baseline: Whether it is the trivial baseline.
         reports: Where the report of each seed lies, relative to the page.
-        failed_checks: Names of the health checks that failed, by seed.
+        checks: Verdict of each health check by name, by seed; None = it could not be run.
     """
 
     name: str
     figures: Mapping[str, Row]
+    seeds: str = ""
     baseline: bool = False
     reports: Mapping[int, str] = field(default_factory=dict)
-    failed_checks: Mapping[int, Sequence[str]] = field(default_factory=dict)
+    checks: Mapping[int, Mapping[str, bool | None]] = field(default_factory=dict)
 
     @property
     def doubts(self) -> str:
         """Which checks failed for which seed; empty = none."""
-        return "; ".join(f"seed {seed}: {', '.join(names)}" for seed, names in self.failed_checks.items() if names)
+        return self._which(False)
+
+    @property
+    def unrun(self) -> str:
+        """Which checks could not be run for which seed; empty = none."""
+        return self._which(None)
+
+    def _which(self, verdict: bool | None) -> str:
+        found = {seed: [n for n, passed in checks.items() if passed is verdict] for seed, checks in self.checks.items()}
+        return "; ".join(f"seed {seed}: {', '.join(names)}" for seed, names in found.items() if names)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,14 +104,14 @@ def boards(
     rows: Iterable[Row],
     *,
     reports: Mapping[tuple[str, str], Mapping[int, str]] | None = None,
-    failed_checks: Mapping[tuple[str, str], Mapping[int, Sequence[str]]] | None = None,
+    checks: Mapping[tuple[str, str], Mapping[int, Mapping[str, bool | None]]] | None = None,
 ) -> list[Board]:
     """Rank detectors, data set by data set.
 
     Args:
         rows: Figures of single seeds; ``detector`` is the name that is shown.
         reports: By data set and detector: where the report of each seed lies.
-        failed_checks: By data set and detector: health checks that failed, by seed.
+        checks: By data set and detector: verdicts of the health checks, see `Standing`.
     """
     pooled = select(rows, against=None)
     result = []
@@ -109,35 +120,48 @@ def boards(
         columns = tuple(_columns(own))
         deciding = tuple(column.title for column in _deciding(columns))
         standings = []
+        seeds = {name: len({row.seed for row in select(own, detector=name)}) for name in {row.detector for row in own}}
+        most = max(seeds.values())
         for name in dict.fromkeys(row.detector for row in own):
             key, figures = (data, name), _figures(select(own, detector=name), columns)
             standings.append(
                 Standing(
                     name="mean brightness" if name == BASELINE else name,
+                    seeds="" if seeds[name] == most else f"{seeds[name]} of {most} seeds",
                     figures=figures,
                     baseline=name == BASELINE,
                     reports=(reports or {}).get(key, {}),
-                    failed_checks=(failed_checks or {}).get(key, {}),
+                    checks=(checks or {}).get(key, {}),
                 )
             )
-        standings.sort(key=lambda s: (s.baseline, -_value(s, deciding)))
+        standings.sort(key=lambda s: (s.baseline, bool(s.doubts), -_value(s, deciding)))
         result.append(Board(data=data, columns=columns, ranked_by=deciding, standings=tuple(standings)))
     return result
 
 
-def leaderboard_markdown(found: Iterable[Board]) -> str:
-    """The leaderboard as Markdown, a table for each data set."""
+def leaderboard_markdown(found: Iterable[Board], *, failed: Mapping[str, str] | None = None) -> str:
+    """The leaderboard as Markdown, a table for each data set; then what could not be measured, and why."""
     parts = ["# Leaderboard"]
     for board in found:
         lines = [["detector", *(column.title for column in board.columns), "health checks"]]
         for standing in board.standings:
             cells = [figure_text(standing.figures.get(column.title)) for column in board.columns]
-            checks = "–" if standing.baseline or not standing.failed_checks else standing.doubts or "all passed"
-            lines.append([standing.name, *cells, checks])
+            name = f"{standing.name} ({standing.seeds})" if standing.seeds else standing.name
+            lines.append([name, *cells, _checks_text(standing)])
         text = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
         table = "\n".join([text[0], "|" + " --- |" * len(lines[0]), *text[1:]])
         parts += [f"## {board.data}", table, f"Ranked by {ranking_text(board)}."]
+    if failed:
+        parts += ["## Not measured", "\n".join(f"- {what}: {why}" for what, why in failed.items())]
     return "\n\n".join(parts) + "\n"
+
+
+def _checks_text(standing: Standing) -> str:
+    if standing.baseline or not standing.checks:
+        return "–"
+    if standing.doubts:
+        return standing.doubts
+    return f"none failed; not run: {standing.unrun}" if standing.unrun else "all passed"
 
 
 def leaderboard_html(
@@ -158,7 +182,9 @@ def leaderboard_html(
 
 def ranking_text(board: Board) -> str:
     """What decides the order, for readers."""
-    return board.ranked_by[0] if len(board.ranked_by) == 1 else f"the lowest of {'; '.join(board.ranked_by)}"
+    by = board.ranked_by[0] if len(board.ranked_by) == 1 else f"the lowest of {'; '.join(board.ranked_by)}"
+    doubtful = any(standing.doubts for standing in board.standings)
+    return f"{by}; behind all others where a health check failed, or there is no gradient" if doubtful else by
 
 
 def figure_text(row: Row | None) -> str:
@@ -174,7 +200,10 @@ def figure_text(row: Row | None) -> str:
 def _columns(rows: Sequence[Row]) -> Iterable[Column]:
     cells = sorted({(row.epsilon, row.attack) for row in rows if row.attack != EXACT and row.norm != SEVERITY})
     for epsilon, attack in cells:
-        about = "clean" if attack == "none" else f"{attack}, {format_epsilon(epsilon)}"
+        norm = select(rows, epsilon=epsilon, attack=attack)[0].norm
+        radius = f"{epsilon:.0%} of the side" if attack == STICKER else format_epsilon(epsilon, norm)
+        at_least = " at least" if attack == CERTIFIED else ""
+        about = "clean" if attack == "none" else f"{attack}{at_least}, {radius}"
         if attack != "map-pgd":
             yield Column(title=about, metric="image_AUROC", attack=attack, epsilon=epsilon)
         if attack in ("none", "map-pgd"):

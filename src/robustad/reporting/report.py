@@ -24,23 +24,29 @@ class Headline:
         clean: The metric without attack, in [0, 1].
         attacked: The metric in the worst case; None = no attack was run.
         epsilon: Size of that attack in pixel units of [0, 1].
+        norm: Norm of its ball.
         baseline: What the trivial detector reaches without attack; None = not measured.
         baseline_name: What the trivial detector measures.
         attack: What the worst case was taken over.
         metric: Name of the metric.
         clean_interval: Confidence interval of ``clean``.
         attacked_interval: Confidence interval of ``attacked``.
+        lead: Confidence interval of ``attacked`` minus ``baseline`` on the same images; None = too few for one.
+        limits: Why the worst case is none of everything, as half a sentence; empty = it is.
     """
 
     clean: float
     attacked: float | None = None
     epsilon: float | None = None
+    norm: str = "linf"
     baseline: float | None = None
     baseline_name: str = "mean brightness"
     attack: str = "worst case over all attacks"
     metric: str = "image AUROC"
     clean_interval: tuple[float, float] | None = None
     attacked_interval: tuple[float, float] | None = None
+    lead: tuple[float, float] | None = None
+    limits: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,11 +246,10 @@ def spread_text(row: Row) -> str:
     return "" if row.interval is None else f"[{row.interval[0]:.3f}, {row.interval[1]:.3f}]"
 
 
-def format_epsilon(epsilon: float) -> str:
-    """A radius as people write it: ``8/255`` where it is a whole number of grey levels, else decimal."""
+def format_epsilon(epsilon: float, norm: str = "linf") -> str:
+    """A radius as people write it: ``8/255`` where it is a whole number of grey levels per pixel, else decimal."""
     levels = 255 * epsilon
     if epsilon == 0:
         return "0"
-    return (
-        f"{levels:.0f}/255" if math.isclose(levels, round(levels), abs_tol=1e-4) and epsilon < 1 else f"{epsilon:.4g}"
-    )
+    whole = norm == "linf" and epsilon < 1 and math.isclose(levels, round(levels), abs_tol=1e-4)
+    return f"{levels:.0f}/255" if whole else f"{epsilon:.4g}"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 
@@ -26,6 +27,8 @@ def interrupts_wait() -> Iterator[Callable[[], bool]]:
         if asked:
             usual(number, frame)
         asked.append(number)
+        with suppress(OSError, RuntimeError, ValueError):  # nobody may read it, or it may be half way through a line
+            print("\nfinishing this update; Ctrl-C again to stop at once", file=sys.stderr)  # noqa: T201
 
     if mine:
         signal.signal(signal.SIGINT, handler)

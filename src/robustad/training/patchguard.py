@@ -213,7 +213,8 @@ class ReplayMethod(DefaultMethod):
             self._begin(batch, device_of(self.network))
         self._offset = self._offset.to(self._images.device)  # a resumed one was read on the CPU
         offset = self._offset.clamp(-self._epsilon, self._epsilon)
-        self._input = (self._images + offset).clamp(0, 1).detach().requires_grad_(True)
+        goes_on = (context.step + 1) % self.config.updates_per_batch > 0  # else nobody sees where it would move
+        self._input = (self._images + offset).clamp(0, 1).detach().requires_grad_(goes_on)
         with context.fabric.autocast(), self.network.leaving_out(batch.sources):
             losses = self.group_losses(network, self._input, None, self._masks)
         return Losses(losses.total, {})  # the total is the attacked loss
@@ -225,7 +226,9 @@ class ReplayMethod(DefaultMethod):
         self._seeds = self._offset_seeds = batch.seeds
 
     def after_backward(self) -> None:
-        """Move the perturbation up the loss."""
+        """Move the perturbation up the loss, unless its batch is done with."""
+        if not self._input.requires_grad:
+            return
         assert self._input.grad is not None
         epsilon = self._epsilon
         moved = self._offset + epsilon * self._input.grad.sign()

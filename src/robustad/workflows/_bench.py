@@ -101,11 +101,11 @@ class Bench:
         return corruption_rows(measured, self.labels, self.subject, threshold=threshold)
 
     def certified(self, verdicts: list[Verdict]) -> list[Row]:
-        """What is certain, if it is asked for; where company changes a score, each noisy copy is scored alone."""
+        """What is certain, if asked for; unless company is known to change no score, copies are scored alone."""
         if self.config.certificate is None:
             return []
         options: dict[str, Any] = {"seed": self.config.seed, "store": self.store}
-        if any(verdict.name == COMPANY and verdict.passed is False for verdict in verdicts):
+        if not any(verdict.name == COMPANY and verdict.passed for verdict in verdicts):
             options["batch_size"] = 1  # copies that know of each other are no independent samples
         found = evaluate_certified(self.candidate.detector, self.dataset, self.config.certificate, **options)
         return certified_rows(found, self.subject)

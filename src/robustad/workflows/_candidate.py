@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
+import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -92,11 +95,21 @@ def digest_of(word: str | Path) -> str:
         stored = read_json(path / "config.json")
         digest.update(json.dumps([stored["weights_sha256"], stored["config"]], sort_keys=True).encode())
         return digest.hexdigest()
-    for file in (path, path.with_name(f"{path.name}.data")):  # the second: large weights of an ONNX model
+    for file in (path, *_outside(path)):
         if file.is_file():
             with file.open("rb") as stream:
                 digest.update(hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()
+
+
+def _outside(path: Path) -> list[Path]:
+    """Files beside an ONNX model that hold its large weights, whatever they are called."""
+    if path.suffix != ".onnx" or not path.is_file() or not path.stat().st_size:
+        return []
+    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        # key and value of a protobuf map: field 1, the word; field 2, its length in one byte, the name
+        found = {content[at.end() : at.end() + at[1][0]] for at in re.finditer(rb"location\x12([\x01-\x7f])", content)}
+    return sorted(path.parent / os.fsdecode(name) for name in found if b"\0" not in name)
 
 
 def info_of(word: str | Path) -> dict[str, Any]:

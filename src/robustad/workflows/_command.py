@@ -19,16 +19,18 @@ def test_command(
     for name, value in data.to_dict().items():
         if value not in (None, False):
             words += _option(name, value)
+    norm = str(options.get("norm", "linf"))
     for name, value in options.items():
         if value != defaults[name]:
-            words += _option(name, value)
+            words += _option(name, value, norm)
     return shlex.join([*words, "--out", str(out)])
 
 
-def _option(name: str, value: Any) -> list[str]:
+def _option(name: str, value: Any, norm: str = "linf") -> list[str]:
     flag = f"--{name.replace('_', '-')}"
     if isinstance(value, bool):
         return [flag if value else f"--no-{name.replace('_', '-')}"]
     if isinstance(value, tuple):
-        return [flag, *(format_epsilon(item) if name in ("epsilons", "universal") else str(item) for item in value)]
+        radii = name in ("epsilons", "universal")
+        return [flag, *(format_epsilon(item, norm) if radii else str(item) for item in value)]
     return [flag, str(value)]

@@ -36,7 +36,7 @@ def table(rows: Iterable[Row]) -> Table:
         figures = [row.values.get(column) for column in content.columns]
         result.add_row(
             f"{BASELINE}, {name}" if row.baseline else name,
-            format_epsilon(row.epsilon),
+            format_epsilon(row.epsilon, row.norm),
             *("–" if figure is None else f"{figure:.3f}" for figure in figures),
             style="dim" if row.baseline else "bold" if row.emphasis else "",
         )

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, cast
 
 from robustad._checks import check_choice
 from robustad._configs import from_plain
@@ -15,6 +15,7 @@ from robustad.data.classes import ALL
 from robustad.data.multiclass import check_against
 from robustad.data.partition import Part, choose_part
 
+_PATHS = ("root", "normal", "anomalous", "masks", "foreground", "test_normal")
 _NOTHING_TO_FETCH = ("elpv", "digits", "folder")
 
 
@@ -47,6 +48,9 @@ class DataConfig:
     download: bool = False
 
     def __post_init__(self) -> None:
+        for name in _PATHS:  # callers in Python may give texts
+            if isinstance(value := getattr(self, name), str):
+                object.__setattr__(self, name, Path(value))
         check_choice("data", self.data, CATALOG)
         self._check_used()
         if self.against is None:
@@ -75,9 +79,12 @@ class DataConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> DataConfig:
         """The inverse of `to_dict`."""
-        paths = {"root", "normal", "anomalous", "masks", "foreground", "test_normal"}
-        plain: dict[str, Any] = {k: Path(v) if k in paths and v is not None else v for k, v in values.items()}
-        return from_plain(cls, plain)
+        return from_plain(cls, values)
+
+    def resolved(self) -> Self:
+        """With absolute paths: for who keeps it, and may be used from another working directory."""
+        paths = {name: value.absolute() for name, value in vars(self).items() if isinstance(value, Path)}
+        return dataclasses.replace(self, **cast(dict[str, Any], paths))
 
     @property
     def label(self) -> str:

@@ -19,6 +19,7 @@ from robustad.evaluation import (
     Results,
     Row,
     Verdict,
+    lead_interval,
     select,
 )
 from robustad.evaluation.machine import environment
@@ -33,7 +34,6 @@ from robustad.reporting import (
     MetricRow,
     MetricTable,
     Report,
-    format_epsilon,
     metric_table,
     pick_examples,
 )
@@ -42,7 +42,7 @@ from robustad.workflows._candidate import Candidate
 from robustad.workflows._data import DataConfig
 from robustad.workflows._report_certified import certified_table
 from robustad.workflows._report_corruptions import corruption_table
-from robustad.workflows._report_figures import report_figures
+from robustad.workflows._report_figures import ball_text, report_figures
 from robustad.workflows._report_threats import threat_table
 
 TITLES = {
@@ -52,6 +52,14 @@ TITLES = {
     "brightness": "Mean brightness",
     "nearest": "Nearest normal image",
 }
+OTHER_IMAGES = (
+    "The normal images of these data are not those that the detector was trained on. If it was trained on some of the "
+    "tested ones, all figures are too good."
+)
+UNKNOWN_IMAGES = (
+    "It is not known which images this detector was trained on, and some of the normal ones were tested. If it was "
+    "trained on those, all figures are too good: give others (--test-normal)."
+)
 MAX_GAP = 0.03
 """A worst case further below plain PGD than this is explained."""
 
@@ -73,6 +81,7 @@ class Findings:
         sticker_draws: Turns and brightnesses that a sticker has to work under.
         certificate: How; None = it was not asked for.
         verdicts: Outcome of the health checks.
+        caution: Why tested images may be images of the training; empty = they are not.
         log: Training log, if there is one.
         command: The command that repeats the test.
         started: When the test began.
@@ -90,6 +99,7 @@ class Findings:
     sticker_draws: int
     certificate: CertifyConfig | None
     verdicts: list[Verdict]
+    caution: str
     log: list[dict[str, Any]]
     command: str
     started: datetime
@@ -125,7 +135,7 @@ def build_report(findings: Findings, results: Results) -> Report:
     threshold, rule = _threshold(findings)
     return Report(
         title=f"{TITLES.get(name, name)} on {findings.data.label}",
-        created=f"{findings.started:%-d %B %Y, %H:%M} UTC",
+        created=f"{findings.started.day} {findings.started:%B %Y, %H:%M} UTC",
         headline=_headline(findings),
         verdicts=tuple(_sentences(findings)),
         summary=_summary(findings),
@@ -147,7 +157,7 @@ def _headline(findings: Findings) -> Headline | None:
     clean, worst = findings.row("image_AUROC", findings.evaluation.clean), findings.worst
     if clean is None or clean.value is None:
         return None
-    attacked = findings.row("image_AUROC", worst)
+    attacked, evaluation = findings.row("image_AUROC", worst), findings.evaluation
     return Headline(
         clean=clean.value,
         clean_interval=clean.interval,
@@ -155,8 +165,19 @@ def _headline(findings: Findings) -> Headline | None:
         attacked_interval=None if attacked is None else attacked.interval,
         epsilon=None if worst is None else worst.epsilon,
         attack="worst case over all attacks" if worst and worst.attack == "ensemble" else f"{worst and worst.attack}",
-        baseline=findings.figure("image_AUROC", findings.evaluation.clean, BASELINE),
+        baseline=findings.figure("image_AUROC", evaluation.clean, BASELINE),
+        norm=evaluation.norm,
+        lead=None if worst is None else lead_interval(evaluation, worst.scores),
+        limits="" if worst is None else _limits(evaluation, worst),
     )
+
+
+def _limits(evaluation: Evaluation, worst: Cell) -> str:
+    if worst.attack != "ensemble":
+        return f"{worst.attack} is one attack, and no worst case of several for each image"
+    if evaluation.targets != "both":
+        return f"{evaluation.targets} images alone were attacked"
+    return "" if evaluation.where == "everywhere" else f"attacks changed nothing but the {evaluation.where}"
 
 
 def _sentences(findings: Findings) -> Iterator[str]:
@@ -171,7 +192,7 @@ def _sentences(findings: Findings) -> Iterator[str]:
         yield from _gap_sentence(findings, worst)
         before, after = (findings.figure("image_AUROC", cell, BASELINE) for cell in (clean, worst))
         if before is not None and after is not None:
-            where = format_epsilon(worst.epsilon)
+            where = ball_text(evaluation, worst)
             yield f"Mean brightness alone separates the classes with {before:.3f}, and with {after:.3f} at {where}."
     matched, attacked = findings.figure(MATCHED, clean), findings.figure(MATCHED, worst)
     if matched is not None:
@@ -181,10 +202,12 @@ def _sentences(findings: Findings) -> Iterator[str]:
     moved = findings.evaluation.cell("map-pgd", worst.epsilon) if worst is not None else None
     left = findings.figure("AUPRO", moved)
     if found is not None and left is not None and worst is not None:
-        yield f"Localization (AUPRO) falls from {found:.3f} to {left:.3f} at {format_epsilon(worst.epsilon)}."
+        yield f"Localization (AUPRO) falls from {found:.3f} to {left:.3f} at {ball_text(evaluation, worst)}."
 
 
 def _doubts(findings: Findings) -> Iterator[str]:
+    if findings.caution:
+        yield findings.caution
     doubts = Doubts.of(findings.verdicts)
     if not doubts.reasons or findings.worst is None:
         return
@@ -202,7 +225,7 @@ def _gap_sentence(findings: Findings, worst: Cell) -> Iterator[str]:
     claimed, left = findings.figure("image_AUROC", plain), findings.figure("image_AUROC", worst)
     if plain is None or worst.attack != "ensemble" or claimed is None or left is None:
         return
-    text = f"PGD-{plain.steps} alone would have claimed {claimed:.3f} at {format_epsilon(worst.epsilon)}"
+    text = f"PGD-{plain.steps} alone would have claimed {claimed:.3f} at {ball_text(findings.evaluation, worst)}"
     gap = claimed - left
     if gap <= MAX_GAP:
         yield f"{text}; the worst case over all attacks leaves {'the same' if gap < 5e-4 else f'{left:.3f}'}."
@@ -282,14 +305,15 @@ def _member_table(evaluation: Evaluation, worst: Cell) -> MetricTable:
     from robustad.evaluation.figures import defined
     from robustad.metrics import auroc
 
-    lines = []
+    lines: list[MetricRow] = []
+    ball: dict[str, Any] = {"epsilon": worst.epsilon, "norm": evaluation.norm}
     for label, scores in worst.members.items():
         value, _ = defined(auroc, scores, evaluation.labels)
         share = float((scores == worst.scores).mean())
         figures = {"image_AUROC": value, "share of images where it is the worst": share}
-        lines.append(MetricRow(attack="member", name=label, epsilon=worst.epsilon, values=figures))
+        lines.append(MetricRow(attack="member", name=label, values=figures, **ball))
     value, _ = defined(auroc, worst.scores, evaluation.labels)
-    lines.append(MetricRow(attack="ensemble", epsilon=worst.epsilon, values={"image_AUROC": value}, emphasis=True))
+    lines.append(MetricRow(attack="ensemble", values={"image_AUROC": value}, emphasis=True, **ball))
     return MetricTable(caption="What the worst case is taken over", rows=tuple(lines))
 
 
@@ -299,7 +323,7 @@ def _kind_table(findings: Findings) -> MetricTable:
     columns = (
         {"clean": clean}
         if worst is None
-        else {"clean": clean, f"{worst.attack}, {format_epsilon(worst.epsilon)}": worst}
+        else {"clean": clean, f"{worst.attack}, {ball_text(findings.evaluation, worst)}": worst}
     )
     figures: dict[str, dict[str, float | None]] = {kind: {} for kind in findings.evaluation.against}
     for name, cell in columns.items():
@@ -352,7 +376,7 @@ def _groups(findings: Findings, rule: str) -> tuple[ExampleGroup, ...]:
 def _picture(evaluation: Evaluation, worst: Cell | None, index: int, scale: Any) -> bytes:
     clean = evaluation.clean.views[index]
     attacked = None if worst is None else worst.views[index]
-    captions = {} if worst is None else {"attacked_image": f"attacked, {format_epsilon(worst.epsilon)}"}
+    captions = {} if worst is None else {"attacked_image": f"attacked, {ball_text(evaluation, worst)}"}
     return strip(
         clean.image,
         mask=evaluation.masks.get(index),

@@ -78,7 +78,9 @@ def _histograms(evaluation: Evaluation, worst: Cell | None, threshold: float | N
     labels, scores = evaluation.labels, evaluation.clean.scores
     attacked = (None, None) if worst is None else (worst.scores[~labels], worst.scores[labels])
     return ReportFigure(
-        title="Scores" if worst is None else f"Scores, clean and under {worst.attack} at {_at(worst)}",
+        title="Scores"
+        if worst is None
+        else f"Scores, clean and under {worst.attack} at {ball_text(evaluation, worst)}",
         data=score_histograms(
             scores[~labels], scores[labels], threshold, attacked_normal=attacked[0], attacked_anomalous=attacked[1]
         ),
@@ -94,7 +96,7 @@ def _roc_curves(evaluation: Evaluation, worst: Cell | None) -> Iterator[ReportFi
     scores = {"clean": evaluation.clean.scores}
     for cell in evaluation.cells[1:]:
         if worst is not None and cell.attack == worst.attack:
-            scores[f"{cell.attack} at {_at(cell)}"] = cell.scores
+            scores[f"{cell.attack} at {ball_text(evaluation, cell)}"] = cell.scores
     scores["mean brightness"] = baseline_scores(evaluation)
     curves = {f"{name}, {auroc(s, labels):.3f}": roc_curve(s, labels)[:2] for name, s in scores.items()}
     yield ReportFigure(
@@ -113,5 +115,6 @@ def _training(log: Sequence[Mapping[str, Any]]) -> Iterator[ReportFigure]:
         )
 
 
-def _at(cell: Cell) -> str:
-    return format_epsilon(cell.epsilon)
+def ball_text(evaluation: Evaluation, cell: Cell) -> str:
+    """The radius of a cell, for readers."""
+    return format_epsilon(cell.epsilon, evaluation.norm)

@@ -16,7 +16,7 @@ def threat_table(rows: Sequence[Row], clean: float | None, *, draws: int = 1) ->
         name = (
             f"sticker, {row.epsilon:.0%} of the side"
             if row.attack == STICKER
-            else f"one perturbation for all images, {format_epsilon(row.epsilon)}"
+            else f"one perturbation for all images, {format_epsilon(row.epsilon, row.norm)}"
         )
         lines.append(MetricRow(attack="none", epsilon=0.0, name=name, values={"image_AUROC": row.value}))
     return MetricTable(

@@ -9,6 +9,7 @@ import json
 import re
 import shutil
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from robustad._checks import check_at_least
-from robustad._configs import from_plain
+from robustad._configs import LIMITS, from_plain
 from robustad.errors import CheckpointError, RobustadError
 from robustad.evaluation import BASELINE, Results, Row
 from robustad.evaluation.health import EDITION
@@ -31,6 +32,7 @@ from robustad.workflows.test import REPORT, RESULTS, test
 from robustad.workflows.test_config import TestConfig, settings
 
 LEADERBOARD = "leaderboard"
+ERRORS = "leaderboard-errors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +153,7 @@ def benchmark(
     """
     out, started = Path(out), datetime.now(UTC)
     todo = list(cells(matrix, out))
+    shutil.rmtree(out / ERRORS, ignore_errors=True)  # of an earlier run
     results: list[tuple[Place, Results]] = []
     failed: dict[str, str] = {}
     for place in todo:
@@ -167,12 +170,21 @@ def benchmark(
             try:
                 found = measure(place, matrix.test)
             except Exception as error:  # noqa: BLE001 - whatever is wrong with a cell, the others are measured
-                failed[place.text] = " ".join(str(error).split()) or type(error).__name__
+                failed[place.text] = _why(error, out / ERRORS / f"{_folder_name(place.text)}.txt")
             done += 1
         if found is not None:
             results.append((place, found))
         shown = _write(out, results, failed, command=command, started=started)
     return BenchmarkResult(out / f"{LEADERBOARD}.html", shown, failed)
+
+
+def _why(error: Exception, path: Path) -> str:
+    """One line; the whole story is written, and named where what happened was not foreseen."""
+    text = " ".join(str(error).split())
+    write_text(path, "".join(traceback.format_exception(error)))
+    if text and isinstance(error, RobustadError | OSError | ValueError):
+        return text
+    return f"{type(error).__name__}: {text} (see {path})"
 
 
 def cells(matrix: Matrix, out: Path) -> Iterator[Place]:
@@ -201,8 +213,8 @@ def configured(options: Mapping[str, Any], data: DataConfig, seed: int) -> FitCo
     training = dict(options.get("training") or {})
     if "seed" in training:
         raise ValueError("`seeds` stands beside `detectors`, not below a detector: leave training.seed out")
-    if {"max_steps", "max_epochs"} & set(training):
-        training.setdefault("max_time", None)
+    if any(training.get(name) is not None for name in LIMITS):
+        training = dict.fromkeys(LIMITS) | training
     merged = _merged(plain, {**options, "training": {**training, "seed": seed}, "data": data.to_dict()})
     return FitConfig.from_dict(merged)
 
@@ -220,10 +232,11 @@ def measure(place: Place, config: TestConfig) -> Results:
 def finished(place: Place, config: TestConfig) -> Results | None:
     """The results of a cell that is done; None if it is not, or was of other weights, other data, another test."""
     path = place.folder / "test" / RESULTS
-    if not path.is_file():
+    if not (path.is_file() and path.with_name(REPORT).is_file()):
         return None
     results = Results.read(path)
-    wanted: dict[str, Any] = {"config": settings(config), "data": place.data.to_dict(), "health_edition": EDITION}
+    wanted: dict[str, Any] = {"config": settings(config), "data": place.data.resolved().to_dict()}
+    wanted["health_edition"] = EDITION
     try:
         wanted["checkpoint"] = digest_of(place.checkpoint)
         _, images = images_of(place.data, part=config.part, seed=int(info_of(place.checkpoint).get("seed", 0)))
@@ -249,7 +262,7 @@ def _write(
 ) -> list[Board]:
     rows: list[Row] = []
     reports: dict[tuple[str, str], dict[int, str]] = {}
-    health: dict[tuple[str, str], dict[int, list[str]]] = {}
+    health: dict[tuple[str, str], dict[int, dict[str, bool | None]]] = {}
     baselines: set[tuple[str, int]] = set()
     for place, found in results:
         key, at = (place.label, place.detector), (place.label, place.seed)
@@ -264,12 +277,11 @@ def _write(
         report = place.folder / "test" / REPORT
         reports.setdefault(key, {})[place.seed] = report.relative_to(out).as_posix()
         if checks := found.details.get("health"):
-            bad = [str(check["name"]) for check in checks if check["passed"] is False]
-            health.setdefault(key, {})[place.seed] = bad
-    made = boards(rows, reports=reports, failed_checks=health)
-    about = {"created": f"{started:%-d %B %Y}", "command": command}
+            health.setdefault(key, {})[place.seed] = {check["name"]: check["passed"] for check in checks}
+    made = boards(rows, reports=reports, checks=health)
+    about = {"created": f"{started.day} {started:%B %Y}", "command": command}
     write_text(out / f"{LEADERBOARD}.html", leaderboard_html(made, failed=failed, **about))
-    write_text(out / f"{LEADERBOARD}.md", leaderboard_markdown(made))
+    write_text(out / f"{LEADERBOARD}.md", leaderboard_markdown(made, failed=failed))
     write_text(out / f"{LEADERBOARD}.csv", _csv(rows))
     return made
 

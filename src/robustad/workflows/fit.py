@@ -119,12 +119,14 @@ class FitResult:
         steps: Training steps.
         seconds: Wall time of this session.
         figures: Last early look.
+        testable: Whether the data hold test images of both classes.
     """
 
     checkpoint: Path
     steps: int
     seconds: float
     figures: dict[str, float]
+    testable: bool = True
 
 
 def fit_config(name: str = "default", data: str | None = None) -> FitConfig:
@@ -158,10 +160,10 @@ def fit(config: FitConfig, run_dir: str | Path, *, resume: bool = False) -> FitR
     result = engine.run()
     detector = result.network
     assert isinstance(detector, AnomalyDetector)
-    dataset = ImageDataset(train, config.model.image_size, cache_dir=run / "cache")
-    detector.complete(batches(dataset, "looking at normal images"))
+    if type(detector).complete is not AnomalyDetector.complete:
+        detector.complete(batches(_dataset(config, train, run), "looking at normal images"))
     info = {
-        "data": config.data.to_dict(),
+        "data": config.data.resolved().to_dict(),
         "seed": config.training.seed,
         "recipe": config.recipe,
         "fingerprint": fingerprint(split.train),
@@ -172,7 +174,12 @@ def fit(config: FitConfig, run_dir: str | Path, *, resume: bool = False) -> FitR
     }
     checkpoint = save_checkpoint(run / CHECKPOINT, detector, info=info)
     figures = [row for row in read_log(run / LOG_FILE) if "look_AUROC" in row]
-    return FitResult(checkpoint, result.steps, result.seconds, figures[-1] if figures else {})
+    testable = len({sample.label for sample in split.test}) == 2
+    return FitResult(checkpoint, result.steps, result.seconds, figures[-1] if figures else {}, testable)
+
+
+def _dataset(config: FitConfig, train: list[Sample], run: Path) -> ImageDataset:
+    return ImageDataset(train, config.model.image_size, cache_dir=run / "cache", published=config.published_loading)
 
 
 def _engine(
@@ -186,7 +193,7 @@ def _engine(
 ) -> Engine:
     """Everything that a training needs, joined."""
     training = config.training
-    dataset = ImageDataset(train, config.model.image_size, cache_dir=run / "cache", published=config.published_loading)
+    dataset = _dataset(config, train, run)
     schedule = Schedule(
         len(dataset),
         training.batch_size,

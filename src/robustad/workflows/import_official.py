@@ -61,4 +61,4 @@ def _completed(detector: AnomalyDetector, data: DataConfig) -> dict[str, Any]:
     seed = 0  # decides which normal images are set aside for a test
     train = load_split(data, seed=seed).train
     detector.complete(batches(ImageDataset(train, detector.image_size), "looking at normal images"))
-    return {"data": data.to_dict(), "seed": seed, "fingerprint": fingerprint(train)}
+    return {"data": data.resolved().to_dict(), "seed": seed, "fingerprint": fingerprint(train)}

@@ -38,7 +38,7 @@ def masks(
     method: str = "classical",
     sheet: str | Path | None = None,
     sheet_images: int = 24,
-    overwrite: bool = True,
+    overwrite: bool | None = None,
 ) -> MasksResult:
     """Find the foreground of each image of a folder and write it as a mask, with a contact sheet of some.
 
@@ -48,13 +48,14 @@ def masks(
         method: A key of `robustad.foreground.FOREGROUND`.
         sheet: The contact sheet; None = ``OUT_sheet.png`` beside ``out``.
         sheet_images: Images on it, spread evenly over the folder.
-        overwrite: False keeps masks that exist, such as those corrected by hand.
+        overwrite: What becomes of masks that exist, such as those corrected by hand: False keeps them, True makes them
+            again; None = there must be none.
 
     Raises:
         LayoutError: If the folder does not exist or holds no image.
         ImageError: If not a single image could be read.
-        ValueError: If the method is unknown, ``out`` or ``sheet`` lies inside ``folder``, or two images of one folder
-            share a stem and would share a mask.
+        ValueError: If the method is unknown, ``out`` or ``sheet`` lies inside ``folder``, two images of a folder would
+            share a mask, or there are masks and ``overwrite`` does not say what becomes of them.
         MissingExtra: If the method's network is not installed.
     """
     base = Path(folder)
@@ -72,11 +73,13 @@ def masks(
             )
     places = {image: target / image.relative_to(base).parent for image in images}
     _check_stems(places)
+    if overwrite is None:
+        _check_none(places)
     errors = []
     written: list[tuple[Path, Path]] = []
     for image in progress(images, f"{method} foreground"):
         try:
-            written.append((image, write_masks([image], places[image], method, overwrite=overwrite)[0]))
+            written.append((image, write_masks([image], places[image], method, overwrite=bool(overwrite))[0]))
         except ImageError as error:
             errors.append(str(error))
     if not written:
@@ -103,6 +106,15 @@ def write_sheet(pairs: Sequence[tuple[Path, Path]], path: Path, base: Path) -> l
         raise ImageError(errors[0])
     contact_sheet(list(shown.values()), path, captions=list(shown))
     return errors
+
+
+def _check_none(places: dict[Path, Path]) -> None:
+    existing = [mask for image, place in places.items() if (mask := place / f"{image.stem}.png").exists()]
+    if existing:
+        raise ValueError(
+            f"{len(existing)} of the masks exist, e.g. {existing[0]}: `overwrite` must say whether they are kept or "
+            "made again (--keep or --overwrite)"
+        )
 
 
 def _check_stems(places: dict[Path, Path]) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -23,14 +25,15 @@ from robustad.evaluation import (
 )
 from robustad.evaluation.health import EDITION
 from robustad.evaluation.witness import gradient_lack
+from robustad.files import read_json, write_json
 from robustad.inference import pick_device
 from robustad.reporting import write_report
 from robustad.training.runlog import read_log
 from robustad.workflows._bench import Bench
-from robustad.workflows._candidate import Candidate, load_candidate
+from robustad.workflows._candidate import Candidate, default_out, info_of, load_candidate
 from robustad.workflows._command import test_command
 from robustad.workflows._data import DataConfig, fingerprint, images_of, thinned
-from robustad.workflows._report import Findings, build_report
+from robustad.workflows._report import OTHER_IMAGES, UNKNOWN_IMAGES, Findings, build_report
 from robustad.workflows._run import LOG_FILE
 from robustad.workflows.test_config import TestConfig, settings
 
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
 RESULTS, REPORT = "results.json", "report.html"
 _CACHE = "test-cache"  # not "cache": the folder may be a training run's
 _PIXELS = "images"  # beside the finished pieces in it
+_ABOUT = "about.json"  # likewise: which test they are of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +55,7 @@ class TestResult:
         results: The figures as JSON.
         rows: The same figures.
         verdicts: Outcome of the health checks; empty if they were switched off.
+        caution: Why tested images may be images of the training; empty = they are not.
     """
 
     __test__: ClassVar[bool] = False
@@ -59,6 +64,7 @@ class TestResult:
     results: Path
     rows: list[Row]
     verdicts: list[Verdict]
+    caution: str = ""
 
 
 def test(
@@ -98,30 +104,59 @@ def test(
     truth = fingerprint(samples, truth=True)
     context = f"{loaded.digest} {loaded.detector.image_size} {truth} {other and other.digest}"
     store = Store(folder / _CACHE, context=context)
+    write_json(folder / _CACHE / _ABOUT, _about(config, data))
     bench = Bench(candidate=loaded, dataset=dataset, config=config, subject=_subject(loaded, data, config), store=store)
-    verdicts = bench.verdicts()
-    evaluation = bench.evaluation(verdicts, other)
-    findings = Findings(
-        candidate=loaded,
+    unchanged = _unchanged(loaded, data, train)
+    findings = _measured(
+        bench,
+        other,
         data=data,
         names=[sample.name for sample in samples],
-        evaluation=evaluation,
-        rows=evaluation_rows(evaluation, bench.subject),
-        by_kind=kind_rows(evaluation, bench.subject),
-        corrupted=bench.corrupted(),
-        certified=bench.certified(verdicts),
-        threats=bench.threats(verdicts),
-        sticker_draws=config.sticker_draws,
-        certificate=config.certificate,
-        verdicts=verdicts,
-        log=read_log(loaded.run_folder / LOG_FILE) if loaded.run_folder else [],
+        caution=_caution(loaded, data, unchanged),
         command=command or test_command(checkpoint, data, asdict(config), asdict(TestConfig()), folder),
         started=started,
     )
-    return _write(findings, config, folder, train, store, truth)
+    return _write(findings, config, folder, store, truth, unchanged=unchanged)
 
 
 test.__test__ = False  # type: ignore[attr-defined]
+
+
+def free_out(checkpoint: str | Path, data: DataConfig | None, config: TestConfig) -> Path:
+    """Where results go unless one says: `default_out`, or ``-2``, ``-3``, ... behind it where another test lies there.
+
+    Another test has other options or other data; the same one is made again in its place.
+    """
+    first = default_out(checkpoint)
+    try:
+        on = data or DataConfig.from_dict(info_of(checkpoint)["data"])
+    except (OSError, KeyError, TypeError, ValueError, AttributeError):  # `test` says what is wrong, better
+        return first
+    wanted = json.dumps(_about(config, on))
+    for folder in chain([first], (first.with_name(f"{first.name}-{number}") for number in count(2))):
+        try:
+            found = json.dumps(_held(folder))
+        except OSError:
+            return folder
+        except ValueError:  # whatever it is, it is not ours to replace
+            continue
+        if found == wanted:
+            return folder
+    raise AssertionError("numbers do not end")
+
+
+def _about(config: TestConfig, data: DataConfig) -> list[Any]:
+    """What tells one test from another of the same detector."""
+    return [settings(config), data.resolved().to_dict()]
+
+
+def _held(folder: Path) -> Any:
+    """`_about` of the test in a folder, finished or interrupted; FileNotFoundError if there is none."""
+    unfinished = folder / _CACHE / _ABOUT
+    if unfinished.is_file():
+        return read_json(unfinished)
+    details = Results.read(folder / RESULTS).details
+    return [details.get("config"), details.get("data")]
 
 
 def _images(loaded: Candidate, samples: list[Sample], folder: Path) -> ImageDataset:
@@ -129,16 +164,37 @@ def _images(loaded: Candidate, samples: list[Sample], folder: Path) -> ImageData
     return ImageDataset(samples, loaded.detector.image_size, cache_dir=folder / _CACHE / _PIXELS, published=published)
 
 
+def _measured(bench: Bench, other: Candidate | None, **about: Any) -> Findings:
+    """Everything that takes time; ``about`` is what is known beforehand."""
+    verdicts = bench.verdicts()
+    evaluation = bench.evaluation(verdicts, other)
+    run = bench.candidate.run_folder
+    return Findings(
+        candidate=bench.candidate,
+        evaluation=evaluation,
+        rows=evaluation_rows(evaluation, bench.subject),
+        by_kind=kind_rows(evaluation, bench.subject),
+        corrupted=bench.corrupted(),
+        certified=bench.certified(verdicts),
+        threats=bench.threats(verdicts),
+        sticker_draws=bench.config.sticker_draws,
+        certificate=bench.config.certificate,
+        verdicts=verdicts,
+        log=read_log(run / LOG_FILE) if run else [],
+        **about,
+    )
+
+
 def _write(
-    findings: Findings, config: TestConfig, folder: Path, train: list[Sample], store: Store, truth: str
+    findings: Findings, config: TestConfig, folder: Path, store: Store, truth: str, *, unchanged: bool | None
 ) -> TestResult:
     loaded = findings.candidate
     details: dict[str, Any] = evaluation_details(findings.evaluation) | {
         "checkpoint": loaded.digest,
         "config": settings(config),
-        "data": findings.data.to_dict(),
+        "data": findings.data.resolved().to_dict(),
         "images": truth,
-        "training_images_unchanged": _unchanged(loaded, findings.data, train),
+        "training_images_unchanged": unchanged,
         "health": [verdict._asdict() for verdict in findings.verdicts],
         "health_edition": EDITION,
     }
@@ -149,11 +205,19 @@ def _write(
         started=findings.started,
         details=details,
     )
+    (folder / REPORT).unlink(missing_ok=True)  # an earlier test's must not stand beside these figures
+    results.write(folder / RESULTS)  # first: whatever becomes of the page, they are kept
     write_report(build_report(findings, results), folder / REPORT)
-    results.write(folder / RESULTS)
     shutil.rmtree(folder / _CACHE / _PIXELS, ignore_errors=True)
+    (folder / _CACHE / _ABOUT).unlink(missing_ok=True)
     store.clear()
-    return TestResult(report=folder / REPORT, results=folder / RESULTS, rows=findings.rows, verdicts=findings.verdicts)
+    return TestResult(
+        report=folder / REPORT,
+        results=folder / RESULTS,
+        rows=findings.rows,
+        verdicts=findings.verdicts,
+        caution=findings.caution,
+    )
 
 
 def _once(rows: Iterable[Row]) -> list[Row]:
@@ -200,11 +264,22 @@ def _other(config: TestConfig, loaded: Candidate) -> Candidate | None:
 
 
 def _unchanged(loaded: Candidate, data: DataConfig, train: list[Sample]) -> bool | None:
-    """Whether these training images are the ones that the detector was trained on; None = another data set."""
-    stored = loaded.info.get("data")
-    if not isinstance(stored, dict) or DataConfig.from_dict(stored).label != data.label:
+    """Whether these training images are the ones that the detector was trained on.
+
+    None = not known, another data set, or normal images to test on that somebody has set apart.
+    """
+    stored, known = loaded.info.get("data"), loaded.info.get("fingerprint")
+    if not isinstance(stored, dict) or known is None or DataConfig.from_dict(stored).label != data.label:
         return None
-    return bool(loaded.info.get("fingerprint") == fingerprint(train))
+    same = bool(known == fingerprint(train))
+    return None if not same and data.test_normal is not None else same
+
+
+def _caution(loaded: Candidate, data: DataConfig, unchanged: bool | None) -> str:
+    if unchanged is False:
+        return OTHER_IMAGES
+    foreign = not isinstance(loaded.info.get("data"), dict)
+    return UNKNOWN_IMAGES if foreign and data.normal is not None and data.test_normal is None else ""
 
 
 def _subject(loaded: Candidate, data: DataConfig, config: TestConfig) -> Subject:

@@ -34,6 +34,7 @@ from robustad.inference import (
 from robustad.types import Prediction
 from robustad.visual import strip
 
+_EPSILON = 2 / 255
 LABELS = ("auto", "normal", "anomalous", "both")
 
 
@@ -42,7 +43,8 @@ class VisualizeConfig:
     """Options of `visualize`.
 
     Attributes:
-        epsilon: Radius of the attack, L-inf, pixel units of [0, 1]; 0 shows no attacked twin.
+        epsilon: Radius of the attack, L-inf, pixel units of [0, 1]; 0 shows no attacked twin. None = the radius that
+            the detector was trained at, 2/255 where that is not known or 0.
         steps: Gradient steps.
         restarts: Independent runs of the attack; further ones start at random points.
         label: What the images are, hence which way the attack pushes: the score of ``normal`` images up (a false
@@ -55,7 +57,7 @@ class VisualizeConfig:
         seed: Of the random starts.
     """
 
-    epsilon: float = 8 / 255
+    epsilon: float | None = None
     steps: int = 10
     restarts: int = 1
     label: str = "auto"
@@ -65,7 +67,8 @@ class VisualizeConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_epsilon(self.epsilon)
+        if self.epsilon is not None:
+            check_epsilon(self.epsilon)
         check_choice("label", self.label, LABELS)
         check_at_least("steps", self.steps, 1)
         check_at_least("restarts", self.restarts, 1)
@@ -138,13 +141,19 @@ def visualize(
     return shown
 
 
+def _trained_at(predictor: Predictor) -> float:
+    training = predictor.checkpoint.info.get("training")
+    return float(training.get("epsilon") or _EPSILON) if isinstance(training, dict) else _EPSILON
+
+
 class _Work:
-    """What stays the same from batch to batch: detector, attack, masks, scale of the maps."""
+    """What stays the same from batch to batch: detector, attack and its radius, masks, scale of the maps."""
 
     def __init__(self, predictor: Predictor, config: VisualizeConfig, out: Path) -> None:
         self.predictor = predictor
         self.config = config
         self.out = out
+        self.epsilon = _trained_at(predictor) if config.epsilon is None else config.epsilon
         self.scale: MapScale | None = None
         self.finder = MaskFinder()
         self.attack = PGD(steps=config.steps, restarts=config.restarts)
@@ -166,7 +175,7 @@ class _Work:
             mask = self._mask(scored)
         except ImageError as error:
             return Shown(path=scored.source.path, error=str(error))
-        if self.config.epsilon == 0:
+        if self.epsilon == 0:
             return [_Job(scored, mask, None)]
         return [_Job(scored, mask, label) for label in self._labels(scored, mask)]
 
@@ -200,7 +209,7 @@ class _Work:
         if not jobs:
             return
         images = to_images(np.stack([job.pixels for job in jobs]))
-        attacked, prediction = (images, None) if self.config.epsilon == 0 else self._attacked(images, jobs)
+        attacked, prediction = (images, None) if self.epsilon == 0 else self._attacked(images, jobs)
         maps = None if prediction is None or prediction.anomaly_maps is None else prediction.anomaly_maps.numpy()
         if self.scale is None:
             clean = [job.scored.anomaly_map for job in jobs if job.scored.anomaly_map is not None]
@@ -216,7 +225,7 @@ class _Work:
         labels = torch.tensor([bool(job.label) for job in jobs], device=device)
         generator = torch_generator(self.config.seed, "visualize") if self.config.restarts > 1 else None
         objective = ImageObjective(self.predictor.detector, labels)
-        attacked = self.attack(objective, images.to(device), epsilon=self.config.epsilon, generator=generator)
+        attacked = self.attack(objective, images.to(device), epsilon=self.epsilon, generator=generator)
         return attacked.cpu(), self.predictor(attacked)
 
     def _write(self, job: _Job, twin: Any, twin_map: Any, twin_score: float | None) -> Shown:
@@ -225,7 +234,7 @@ class _Work:
         path = output_path(self.out, job.scored.source.name, f".{direction}.png")
         captions = {"image": f"score {job.scored.score:.4g}"}
         if twin_score is not None:
-            captions["attacked_image"] = f"attacked, {grey_levels(self.config.epsilon)}: {twin_score:.4g}"
+            captions["attacked_image"] = f"attacked, {grey_levels(self.epsilon)}: {twin_score:.4g}"
         png = strip(
             job.pixels,
             mask=job.mask,

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from code_tables import SOURCES
-from result_tables import CLAIMS, VIEWS, comparisons, figures, times_to_robustness
+from result_tables import CLAIMS, VIEWS, comparisons, figures, recipe_changes, times_to_robustness
 
 ROOT = Path(__file__).parents[1]
 MARKER = re.compile(r"(<!-- table:([\w-]+) -->\n)(.*?)(<!-- /table -->)", re.DOTALL)
@@ -28,6 +28,7 @@ def sources(results: Path) -> dict[str, Callable[[], str]]:
     made |= {name: partial(figures, view, results) for name, view in VIEWS.items()}
     made |= {name: partial(comparisons, *claim, results) for name, claim in CLAIMS.items()}
     made["time-to-robustness"] = partial(times_to_robustness, results)
+    made["recipe-changes"] = partial(recipe_changes, results)
     return made
 
 

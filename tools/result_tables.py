@@ -225,6 +225,26 @@ def times_to_robustness(folder: Path) -> str:
     return "\n\n".join([*parts, _origin(results, folder / f"{task}.json")])
 
 
+CHANGES = {"`texture` on `mtd`, trained at 2/255 and at 4/255": ("mtd-radius-2.json", "mtd.json")}
+"""Changes of a recipe, and its results before and after: each file says the commit that its command was run at."""
+
+
+def recipe_changes(folder: Path) -> str:
+    """What a recipe withstood before and after each change of it."""
+    parts = []
+    for title, names in CHANGES.items():
+        both = [Results.read(folder / name) for name in names]
+        body = []
+        for text, where in VIEWS["mtd"].lines.items():
+            for column, ball in _CURVE.items():
+                found = [select(r.rows, detector="patchguard", against=None, **{**where, **ball}) for r in both]
+                if all(found):
+                    body.append([f"{text}, {column}", *(figure_text(rows[0]) for rows in found)])
+        origins = [_origin(results, folder / name) for results, name in zip(both, names, strict=True)]
+        parts.append("\n\n".join([markdown([title, "before", "after"], body), *origins]))
+    return "\n\n".join(parts)
+
+
 def not_measured(command: str) -> str:
     """What stands in the place of a table without figures."""
     return f"*Not measured yet: run `{command}`.*"

@@ -110,6 +110,7 @@ def test_a_file_and_flags_over_it(fitted, tmp_path):
         (["--recipe", "published", "--max-time", "5m"], (300, None, None)),
         (["--recipe", "published", "--training.max_time=5m"], (300, None, None)),
         (["--max-epochs", "3"], (None, None, 3)),
+        (["--max-epochs", "null"], (300, None, None)),
         (["--recipe", "published"], (None, None, 1000)),
         (["--config", "time.yaml"], (600, None, None)),
         (["--config", "time.yaml", "--max-steps", "9"], (None, 9, None)),

@@ -140,6 +140,17 @@ def test_a_cell_of_other_weights_or_other_data_is_done_again(made):
         assert module.finished(place, matrix.test) is not None
 
 
+def test_a_cell_without_its_page_is_done_again(made):
+    matrix, out, _, _ = made
+    place = next(place for place in cells(matrix, out) if place.config is not None)
+    page = place.folder / "test" / "report.html"
+    assert module.finished(place, matrix.test) is not None
+    text = page.read_text()
+    page.unlink()
+    assert module.finished(place, matrix.test) is None
+    page.write_text(text)
+
+
 def test_a_cell_that_was_checked_by_an_earlier_edition_is_done_again(made, monkeypatch):
     matrix, out, _, _ = made
     place = next(iter(module.cells(matrix, out)))

@@ -44,6 +44,18 @@ def test_each_choice_is_another_training(recipe):
     assert same == {"the recipe"} | already[recipe]
 
 
+def test_what_a_recipe_does_already_is_not_trained_again(monkeypatch):
+    jobs = []
+    monkeypatch.setattr(SPEED, "side_by_side", lambda made: jobs.extend(made) or {})
+    monkeypatch.setattr(SPEED, "write_found", lambda *_args, **_options: None)
+    SPEED.training_choices()
+    names = {key: [job for job in jobs if job.endswith(f"-{key}-4")] for key in ("elpv", "mtd")}
+    assert len(set(jobs)) == len(jobs) == len(names["elpv"]) + len(names["mtd"])
+    assert "choice-the-recipe-mtd-4" in jobs and "choice-training-radius-8-255-mtd-4" in jobs
+    assert "choice-training-radius-4-255-mtd-4" not in jobs and "choice-training-radius-2-255-elpv-4" not in jobs
+    assert "choice-all-anomalies-weigh-the-same-mtd-4" not in jobs
+
+
 def partial_depth(moves):
     """A method that has made one step, and the perturbation before its last move."""
     with torch.random.fork_rng(devices=[]):

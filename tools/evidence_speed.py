@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 import shutil
 import sys
 import time
@@ -331,7 +332,7 @@ def _comparison(label: str, fact: Mapping[str, Any]) -> list[BenchmarkRow]:
 
 
 def _plain(text: str) -> str:
-    return "-".join(text.replace(":", " ").replace(",", " ").split())
+    return "-".join(re.sub(r"[:,/]", " ", text).split())
 
 
 TASKS: dict[str, Callable[[], None]] = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from lightning_fabric import Fabric
@@ -227,9 +229,11 @@ def test_replays_climb_within_the_ball_and_begin_anew_with_a_new_batch():
         losses.total.backward()
         inputs.append(method._input.detach().clone())
         reached.append(losses.total.item())
+        assert (method._input.grad is None) == (step == 3), "the last update needs no gradient: nobody moves on from it"
         method.after_backward()
         assert (inputs[-1] - images).abs().max() <= EPSILON + 1e-6
         assert inputs[-1].min() >= 0 and inputs[-1].max() <= 1
+    assert all(not torch.equal(one, other) for one, other in itertools.pairwise(inputs)), "each update moves it"
     assert reached[-1] > reached[0], "the weights stand still here, so the perturbation alone raises it"
     torch.testing.assert_close(torch.tensor(reached[-1]), patch_loss(method, inputs[-1], masks).detach())
     other = Batch(batch().images, batch().foreground, [7, 8, 9])

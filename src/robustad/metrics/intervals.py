@@ -70,47 +70,35 @@ def auroc_interval(
     Raises:
         ValueError: As for `auroc`, or if a class has fewer than `MIN_GROUPS` groups.
     """
+    if not 0 < level < 1:
+        raise ValueError(f"`level` must be in (0, 1), got {level:g}")
     values, truth = check_binary(scores, labels)
-    options: dict[str, Any] = {"num_resamples": num_resamples, "seed": seed, "level": level}
-    everything, resampled = _resampled([values], truth, groups, **options)
+    everything, resampled = _resampled([values], truth, groups, num_resamples=num_resamples, seed=seed)
     low, high = np.quantile(resampled[0], [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(everything[0]), float(low), float(high))
+    return Interval(everything[0], float(low), float(high))
 
 
-def auroc_lead(
-    scores: Any,
-    others: Any,
-    labels: Any,
-    groups: Any = None,
-    *,
-    num_resamples: int = 1000,
-    seed: int = 0,
-    level: float = 0.95,
-) -> Interval:
-    """By how much the AUROC of ``scores`` is above that of ``others`` on the same samples, with its interval.
+def auroc_lead(scores: Any, others: Any, labels: Any, groups: Any = None) -> Interval:
+    """By how much the AUROC of ``scores`` is above that of ``others`` on the same samples, with its 95 % interval.
 
     Both are resampled together: what makes a resample hard for one may make it hard for the other.
 
     Args:
-        scores: As for `auroc_interval`.
+        scores: Any shape, finite, higher = more anomalous.
         others: Scores of somebody else, same shape.
-        labels: As for `auroc_interval`, and so are all others.
-        groups: See there.
-        num_resamples: See there.
-        seed: See there.
-        level: See there.
+        labels: See `auroc_interval`.
+        groups: See `auroc_interval`.
 
     Returns:
-        The difference of all samples, in [-1, 1], and its interval.
+        The difference on all samples, in [-1, 1], and its interval.
 
     Raises:
         ValueError: As for `auroc_interval`.
     """
     (first, truth), (second, _) = check_binary(scores, labels), check_binary(others, labels)
-    options: dict[str, Any] = {"num_resamples": num_resamples, "seed": seed, "level": level}
-    everything, resampled = _resampled([first, second], truth, groups, **options)
-    low, high = np.quantile(resampled[0] - resampled[1], [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(everything[0] - everything[1]), float(low), float(high))
+    everything, resampled = _resampled([first, second], truth, groups)
+    low, high = np.quantile(resampled[0] - resampled[1], [0.025, 0.975])
+    return Interval(everything[0] - everything[1], float(low), float(high))
 
 
 def matched_auroc(scores: Any, labels: Any, covariate: Any, tolerance: float) -> MatchedAuroc:
@@ -152,12 +140,10 @@ def matched_auroc(scores: Any, labels: Any, covariate: Any, tolerance: float) ->
 
 
 def _resampled(
-    columns: list[Floats], truth: Bools, groups: Any, *, num_resamples: int, seed: int, level: float
+    columns: list[Floats], truth: Bools, groups: Any, *, num_resamples: int = 1000, seed: int = 0
 ) -> tuple[list[float], list[NDArray[np.float64]]]:
     """AUROC of each column of scores on all samples, and on the same resamples."""
     check_at_least("num_resamples", num_resamples, 1)
-    if not 0 < level < 1:
-        raise ValueError(f"`level` must be in (0, 1), got {level:g}")
     index, num_groups = _group_index(groups, truth)
     sorted_columns = [(column[order], truth[order], order) for column in columns for order in [np.argsort(column)]]
     generator = numpy_generator(seed, "auroc_interval")

@@ -11,7 +11,7 @@ from robustad import _precision
 from robustad.attacks import APGD, FGSM, PGD, EstimatedPGD, MomentumPGD, Square
 from robustad.detectors import PatchGuard, PatchGuardConfig
 from robustad.evaluation import Suite, evaluate
-from robustad.evaluation.ensemble import Batch, stages
+from robustad.evaluation.ensemble import ROUNDING, Batch, stages
 from robustad.evaluation.goals import Scene
 from robustad.evaluation.protocol import Run
 from robustad.evaluation.witness import Witness, away
@@ -138,6 +138,21 @@ def test_rounding_finishes_no_image():
         batch._fast = batch._fast._replace(detector=Optimist(where.detector.detector, bfloat16=True))
         found[rounding] = wrong(batch.run(run, EPSILON), where) - start
     assert (found[0.2] > found[0.0]).all(), "the climb was stopped before its first step"
+
+
+def test_the_margin_is_that_of_the_whole_data_set(tmp_path, monkeypatch):
+    margins = []
+
+    class Seen(Batch):
+        def __init__(self, *args, rounding, **options):
+            margins.append(rounding)
+            super().__init__(*args, rounding=rounding, **options)
+
+    monkeypatch.setattr("robustad.evaluation.runner.Batch", Seen)
+    suite = Suite(attacks=("pgd",), steps=1, stop_early=True)
+    options = {"epsilons": [EPSILON], "show_progress": False, "batch_size": 3}
+    found = evaluate(TinyDetector(), made_dataset(tmp_path), suite, **options)
+    assert len(margins) > 2 and set(margins) == {ROUNDING * float(np.abs(found.clean.scores).max())}
 
 
 def test_the_suite_chooses_and_reports_float32_scores(tmp_path, monkeypatch):

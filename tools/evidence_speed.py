@@ -2,7 +2,7 @@
 
 Wall time is what is held equal (updates, where each takes as long): every training has one thread and a core of its
 own, as many side by side as there are cores. All on ``dev`` halves. `pretraining` starts from
-``runs/evidence/pretrain``, and makes it first if nobody did, in two hours (`robustad pretrain --run-dir
+``runs/evidence/pretrain``, and makes it first if nobody did, in an hour and a half (`robustad pretrain --run-dir
 runs/evidence/pretrain`, in the background; ``--resume`` goes on).
 """
 

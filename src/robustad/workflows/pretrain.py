@@ -26,7 +26,7 @@ _LOOK_TESTS = 8  # images of each task that is looked at: its AUROC has few of t
 
 
 def _training() -> TrainingConfig:
-    return TrainingConfig(max_time=7200.0, augment=False, look_every=0.05, look_images=12, epsilon_warmup=0.05)
+    return TrainingConfig(max_time=5400.0, augment=False, look_every=0.05, look_images=12, epsilon_warmup=0.05)
 
 
 @dataclass(frozen=True, kw_only=True)

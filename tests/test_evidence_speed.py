@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import itertools
 import json
+import subprocess
 import sys
 import time
 import types
@@ -18,7 +20,7 @@ from robustad.detectors import Brightness, PatchGuard, PatchGuardConfig, load_ch
 from robustad.detectors.base import DetectorConfig
 from robustad.evaluation import Results, Row
 from robustad.synthesis import PseudoAnomalies
-from robustad.training import Batch, StepContext, TrainingConfig
+from robustad.training import Batch, Engine, StepContext, TrainingConfig
 from robustad.workflows.fit import fit_config
 
 ROOT = Path(__file__).parents[1]
@@ -191,3 +193,29 @@ def test_the_table_says_not_reached_and_the_plot_is_drawn(tmp_path):
     PICTURES.draw_times(path, pictures)
     assert (pictures / "time-to-robustness.svg").read_bytes().startswith(b"<?xml")
     assert "(pictures/time-to-robustness.svg)" in TABLES.times_to_robustness(path.parent)
+
+
+def spent(seconds):
+    """CPU seconds of a worker while it sleeps, while it works, and while it waits for a child that works."""
+    busy = f"import time; e = time.process_time() + {seconds}\nwhile time.process_time() < e: pass"
+    marks = [MEASURING.cpu_seconds()]
+    time.sleep(seconds)
+    marks.append(MEASURING.cpu_seconds())
+    exec(busy)  # noqa: S102
+    marks.append(MEASURING.cpu_seconds())
+    subprocess.run([sys.executable, "-S", "-c", busy], check=True)
+    marks.append(MEASURING.cpu_seconds())
+    return [after - before for before, after in itertools.pairwise(marks)]
+
+
+def test_cpu_seconds_are_those_of_work_and_not_of_waiting():
+    asleep, working, child = spent(0.3)
+    assert asleep < 0.1 and 0.25 < working < 0.5 and child > 0.25
+
+
+def test_trainings_side_by_side_are_timed_in_cpu_seconds(monkeypatch):
+    monkeypatch.setattr(Engine, "clock", Engine.clock)  # what is changed in the test's own process comes back
+    for module, name in ((MEASURING.torch, "set_num_threads"), (MEASURING, "keep_freed_memory")):
+        monkeypatch.setattr(module, name, lambda *_: None)
+    MEASURING._single_thread()
+    assert Engine.clock is MEASURING.cpu_seconds

@@ -102,7 +102,7 @@ def training_choices(
     images: int = IMAGES,
     keys: Sequence[str] = tuple(DATA),
 ) -> None:
-    """What was tried for the training, one by one at equal wall time, one seed, on `elpv` and `mtd`."""
+    """What was tried for the training, one by one at equal CPU time, one seed, on `elpv` and `mtd`."""
     started, jobs = now(), dict[str, Callable[[], Measured]]()
     for key in keys:
         base = configured(DATA[key], RECIPES[key], seed=0, minutes=minutes, changes={})

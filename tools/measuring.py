@@ -21,6 +21,7 @@ from robustad.detectors import load_checkpoint
 from robustad.evaluation import BenchmarkRow, Results, Row, Suite, evaluate, kind_rows
 from robustad.evaluation.figures import Subject, evaluation_details, evaluation_rows
 from robustad.evaluation.store import Store
+from robustad.training import Engine
 from robustad.workflows._data import DataConfig, fingerprint, load_split, thinned
 from robustad.workflows._health import examine
 from robustad.workflows._run import CHECKPOINT, CONFIG_FILE, read_config
@@ -156,9 +157,10 @@ def side_by_side(jobs: Mapping[str, Callable[[], T]]) -> dict[str, T]:
     """Results of jobs, by name, from as many processes of one thread each as there are cores.
 
     Small networks gain little from a second thread, and single-threaded results are the same on any number of cores.
+    Time budgets of trainings count CPU seconds, so that whatever else the machine does takes nothing from them.
     """
     found: dict[str, T] = {}
-    started, count = time.monotonic(), os.cpu_count() or 1
+    started, count = time.monotonic(), _num_cores()
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(count, mp_context=context, initializer=_single_thread) as pool:
         futures = {name: pool.submit(job) for name, job in jobs.items()}
@@ -170,9 +172,21 @@ def side_by_side(jobs: Mapping[str, Callable[[], T]]) -> dict[str, T]:
     return found
 
 
+def _num_cores() -> int:
+    """Cores that this process may use: fewer than the machine has under ``taskset``."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _single_thread() -> None:
     torch.set_num_threads(1)
     keep_freed_memory()
+    Engine.clock = staticmethod(cpu_seconds)
+
+
+def cpu_seconds() -> float:
+    """CPU time of this process so far, and of its finished children, such as compilers."""
+    children = os.times()
+    return time.process_time() + children.children_user + children.children_system
 
 
 def write(

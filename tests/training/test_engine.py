@@ -334,3 +334,12 @@ def test_unreadable_state_is_one_clear_error(tmp_path):
     (tmp_path / "resume.pt").write_bytes(b"nonsense")
     with pytest.raises(CheckpointError, match="cannot resume from"):
         TrainingState.load(tmp_path, {})
+
+
+def test_a_budget_of_time_is_counted_on_the_engines_clock(tmp_path, monkeypatch):
+    ticks = iter(range(10**6))
+    monkeypatch.setattr(Engine, "clock", staticmethod(lambda: float(next(ticks))))
+    engine = make(tmp_path, config(max_steps=None, max_time=60.0))
+    engine.run()
+    # a step takes one second and what lies between two another one: 16 of them for the 8 that are timed, then 42 fit
+    assert engine.state.step == 50

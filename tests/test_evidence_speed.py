@@ -47,10 +47,12 @@ def test_each_choice_is_another_training(recipe):
 
 
 def test_what_a_recipe_does_already_is_not_trained_again(monkeypatch):
-    jobs = []
+    jobs, files = [], []
     monkeypatch.setattr(SPEED, "side_by_side", lambda made: jobs.extend(made) or {})
-    monkeypatch.setattr(SPEED, "write_found", lambda *_args, **_options: None)
-    SPEED.training_choices()
+    monkeypatch.setattr(SPEED, "write_found", lambda name, *_args: files.append(name))
+    for key in ("elpv", "mtd"):
+        SPEED.TASKS[f"training-choices-{key}"]()
+    assert files == ["training-choices-elpv", "training-choices-mtd"]
     names = {key: [job for job in jobs if job.endswith(f"-{key}-4")] for key in ("elpv", "mtd")}
     assert len(set(jobs)) == len(jobs) == len(names["elpv"]) + len(names["mtd"])
     assert "choice-the-recipe-mtd-4" in jobs and "choice-training-radius-8-255-mtd-4" in jobs

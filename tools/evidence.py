@@ -13,7 +13,8 @@
 Not part of ``all``, since they take many hours (`evidence_speed`):
 
     python tools/evidence.py pretraining         # procedural images first, then the default recipe: does it pay?
-    python tools/evidence.py training-choices    # options of the training, one by one, at equal CPU time
+    python tools/evidence.py training-choices-elpv  # options of the training, one by one, at equal CPU time
+    python tools/evidence.py training-choices-mtd   # the same on the data of `mtd`
     python tools/evidence.py time-to-robustness  # the published recipe and ours, watched for an hour each
 
 With anomalib installed (``make test-anomalib``) but for the last, and not part of ``all``:

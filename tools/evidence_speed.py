@@ -97,23 +97,19 @@ def pretraining(updates: int = 1200, seeds: Sequence[int] = (0, 1, 2), images: i
 
 
 def training_choices(
-    minutes: float = 4,
-    choices: Sequence[str] = (*CHOICES, *WAYS),
-    images: int = IMAGES,
-    keys: Sequence[str] = tuple(DATA),
+    key: str, *, minutes: float = 4, choices: Sequence[str] = (*CHOICES, *WAYS), images: int = IMAGES
 ) -> None:
-    """What was tried for the training, one by one at equal CPU time, one seed, on `elpv` and `mtd`."""
+    """What was tried for the training, one by one at equal CPU time, one seed, on `elpv` or on `mtd`."""
     started, jobs = now(), dict[str, Callable[[], Measured]]()
-    for key in keys:
-        base = configured(DATA[key], RECIPES[key], seed=0, minutes=minutes, changes={})
-        for title in choices:
-            recipes, train = WAYS.get(title, (tuple(RECIPES.values()), trained))
-            changes = CHOICES.get(title, {})
-            config = changed(base, changes)
-            if RECIPES[key] in recipes and not (changes and config == base):
-                name = f"choice-{_plain(title)}-{key}-{minutes:g}"
-                jobs[name] = partial(_trial, train, config, name, title, images)
-    write_found("training-choices", _one_baseline(side_by_side(jobs)), started)
+    base = configured(DATA[key], RECIPES[key], seed=0, minutes=minutes, changes={})
+    for title in choices:
+        recipes, train = WAYS.get(title, (tuple(RECIPES.values()), trained))
+        changes = CHOICES.get(title, {})
+        config = changed(base, changes)
+        if RECIPES[key] in recipes and not (changes and config == base):
+            name = f"choice-{_plain(title)}-{key}-{minutes:g}"
+            jobs[name] = partial(_trial, train, config, name, title, images)
+    write_found(f"training-choices-{key}", _one_baseline(side_by_side(jobs)), started)
 
 
 def _one_baseline(found: Mapping[str, Measured]) -> dict[str, Measured]:
@@ -337,6 +333,6 @@ def _plain(text: str) -> str:
 
 TASKS: dict[str, Callable[[], None]] = {
     "pretraining": pretraining,
-    "training-choices": training_choices,
+    **{f"training-choices-{key}": partial(training_choices, key) for key in DATA},
     "time-to-robustness": time_to_robustness,
 }

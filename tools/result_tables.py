@@ -96,10 +96,10 @@ def _made_by(*tasks: str, **others: str) -> dict[str, str]:
     return {f"{file}.json": f"python tools/evidence.py {task}" for task, file in pairs}
 
 
-def _choices(task: str) -> View:
+def _choices(*tasks: str) -> View:
     """A table of what was tried on ``dev``."""
     columns = {"clean": _AUROC | _CLEAN, "adaptive PGD, 2/255": _AUROC | _at(2, "adaptive-pgd")}
-    return View(files=_made_by(task), columns=columns, split="dev", by=("data", "detector", "recipe"))
+    return View(files=_made_by(*tasks), columns=columns, split="dev", by=("data", "detector", "recipe"))
 
 
 VIEWS = {
@@ -114,7 +114,8 @@ VIEWS = {
             "AUPRO, PGD on the map": {"metric": "AUPRO", "attack": ["none", "map-pgd"]},
         },
     ),
-    **{task: _choices(task) for task in ("backbones", "pretraining", "training-choices")},
+    **{task: _choices(task) for task in ("backbones", "pretraining")},
+    "training-choices": _choices("training-choices-elpv", "training-choices-mtd"),
     **{
         task: View(files=_made_by(task), columns=_BENCH_COLUMNS, by=("data", "detector", "recipe"), brief=True)
         for task in ("robustness", "robustness-quick")

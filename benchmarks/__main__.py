@@ -53,6 +53,7 @@ KEPT = Path("runs/bench-full")
 """Finished claims of a full run, in a folder for each state of the code and the machine."""
 RECORDED = Path("results")
 """Where other commands write what they measure."""
+_CHANGED = "code was changed while it was measured; begin again, and change none until the end"
 
 
 def main() -> None:
@@ -94,6 +95,8 @@ def _measured(chosen: Iterable[str], *, quick: bool) -> tuple[dict[str, Results]
     """Results by claim, and a line for each that could not be measured."""
     found, failed, code = dict[str, Results](), list[str](), state()
     for claim in chosen:
+        if not quick and state() != code:
+            return found, [*failed, f"{claim} and what follows were not measured: {_CHANGED}"]
         try:
             found[claim] = measured(claim, code, quick=quick)
         except Exception as error:  # noqa: BLE001 - hours of others must not be lost
@@ -123,7 +126,7 @@ def measured(claim: str, code: str, *, quick: bool) -> Results:
     results = Results.of_run(claim, [], command=f"python -m benchmarks {claim}", started=started, benchmarks=rows)
     if not quick:
         if state() != code:
-            raise RuntimeError("code was changed while it was measured; begin again, and change none until the end")
+            raise RuntimeError(_CHANGED)
         results.write(path)
     return results
 

@@ -109,12 +109,14 @@ def test_what_cannot_be_measured_stops_nothing_else(small_bench, monkeypatch):
 
 def test_code_that_changes_while_it_is_measured_keeps_nothing(small_bench, monkeypatch):
     counts, _ = small_bench
-    states = iter(["before", "after", "after"])
+    states = iter(["before", "before", "after", "after"])
     monkeypatch.setattr(bench, "state", lambda: next(states))
-    assert "code was changed while it was measured" in run(monkeypatch, "--full")
+    told = run(monkeypatch, "--full")
+    assert "fast could not be measured: code was changed" in told and "slow and what follows were not" in told
+    assert counts == {"fast": 1, "slow": 0}, "hours are not spent on what cannot be kept"
     monkeypatch.setattr(bench, "state", lambda: "before")
     assert run(monkeypatch, "--full") == 0
-    assert counts == {"fast": 2, "slow": 2}
+    assert counts == {"fast": 2, "slow": 1}
 
 
 def test_what_other_commands_measured_stands_beside_and_can_fail(small_bench, monkeypatch, capsys):

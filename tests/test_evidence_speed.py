@@ -10,6 +10,8 @@ import subprocess
 import sys
 import time
 import types
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -90,16 +92,17 @@ def test_attacks_through_the_first_layer_follow_its_gradient_and_stay_in_the_bal
 
 
 def fake_engine(step=0, total=64):
-    return types.SimpleNamespace(state=types.SimpleNamespace(step=step, total=total))
+    state = types.SimpleNamespace(step=step, total=total)
+    return types.SimpleNamespace(state=state, clock=MEASURING.cpu_seconds)
 
 
 def test_a_keeper_keeps_early_times_densely_and_goes_on_after_an_interruption(tmp_path):
     detector, engine = Brightness(DetectorConfig(image_size=8)), fake_engine()
-    keeper = SPEED.Keeper(engine, tmp_path, time.monotonic())
+    keeper = SPEED.Keeper(engine, tmp_path, MEASURING.cpu_seconds())
     for engine.state.step in range(0, 40, 2):  # looks come at every 32nd of the steps
         keeper(detector)
     assert [int(kept.checkpoint.name) for kept in SPEED.kept_in(tmp_path)] == [2, 4, 8, 16, 32]
-    later = SPEED.Keeper(fake_engine(step=36), tmp_path, time.monotonic())
+    later = SPEED.Keeper(fake_engine(step=36), tmp_path, MEASURING.cpu_seconds())
     assert later.due == [32]
     assert later.before == pytest.approx(SPEED.kept_in(tmp_path)[-1].minutes * 60 * 36 / 32)
     later.engine.state.step = 64
@@ -111,7 +114,7 @@ def test_a_keeper_keeps_early_times_densely_and_goes_on_after_an_interruption(tm
 
 
 def test_a_keeper_waits_until_it_is_known_how_long_the_training_is(tmp_path):
-    engine, began = fake_engine(step=20, total=None), time.monotonic() - 90
+    engine, began = fake_engine(step=20, total=None), MEASURING.cpu_seconds() - 90
     keeper = SPEED.Keeper(engine, tmp_path, began)
     keeper(Brightness(DetectorConfig(image_size=8)))
     assert SPEED.kept_in(tmp_path) == []
@@ -221,3 +224,26 @@ def test_trainings_side_by_side_are_timed_in_cpu_seconds(monkeypatch):
         monkeypatch.setattr(module, name, lambda *_: None)
     MEASURING._single_thread()
     assert Engine.clock is MEASURING.cpu_seconds
+
+
+def works(text):
+    return text
+
+
+def fails():
+    raise ValueError("no such thing")
+
+
+def test_a_job_that_fails_keeps_no_other_from_its_end(monkeypatch, capsys):
+    class Inline(ThreadPoolExecutor):
+        def __init__(self, count, **_options):
+            super().__init__(1)
+
+    monkeypatch.setattr(MEASURING, "ProcessPoolExecutor", Inline)
+    done = []
+    jobs = {"a": partial(works, "a"), "b": fails, "c": lambda: done.append("c")}
+    with pytest.raises(SystemExit, match="1 of 3 jobs failed: b; what is finished is kept"):
+        MEASURING.side_by_side(jobs)
+    told = capsys.readouterr().err
+    assert done == ["c"] and "2 of 3 FAILED: b" in told and "no such thing" in told
+    assert MEASURING.side_by_side({"b": partial(works, "b"), "a": partial(works, "a")}) == {"b": "b", "a": "a"}

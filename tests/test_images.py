@@ -21,7 +21,6 @@ from PIL import Image
 from robustad.errors import ImageError, LayoutError
 from robustad.images import (
     binarise_mask,
-    image_size,
     list_images,
     read_image,
     read_mask,
@@ -134,7 +133,6 @@ def test_exif_orientation_is_applied_to_images_and_masks(tmp_path, orientation):
     path = save(tmp_path / "a.png", Image.fromarray(np.ascontiguousarray(stored)), exif=exif)
     np.testing.assert_array_equal(read_image(path)[..., 0], upright)
     np.testing.assert_array_equal(read_mask(path), upright)
-    assert image_size(path) == (2, 3)
     deep = save(tmp_path / "deep.png", Image.fromarray(np.ascontiguousarray(stored).astype(np.uint16) * 257), exif=exif)
     np.testing.assert_array_equal(read_image(deep)[..., 0], upright)
 
@@ -147,12 +145,24 @@ def test_masks_keep_raw_values_and_lose_no_mark(tmp_path):
     assert read_mask(save(tmp_path / "c.tif", Image.fromarray(np.array([[0, 0.5, 1]], np.float32)))).tolist() == [
         [0, 128, 255]
     ]
-    colour = Image.new("RGB", (2, 1))
-    colour.putdata([BLACK, (0, 7, 0)])
-    assert read_mask(save(tmp_path / "d.png", colour)).tolist() == [[0, 7]]
     bits = Image.new("1", (2, 1))
     bits.putdata([0, 1])
     assert read_mask(save(tmp_path / "e.png", bits)).tolist() == [[0, 255]]
+
+
+def test_masks_of_colours_mark_all_that_is_not_black(tmp_path):
+    voc = Image.new("P", (3, 1))
+    voc.putpalette([0, 0, 0, 128, 0, 0, 64, 0, 0])
+    voc.putdata([0, 1, 2])
+    assert read_mask(save(tmp_path / "a.png", voc)).tolist() == [[0, 255, 255]]
+    colour = Image.new("RGB", (3, 1))
+    colour.putdata([BLACK, (0, 7, 0), (255, 255, 255)])
+    assert read_mask(save(tmp_path / "b.png", colour)).tolist() == [[0, 255, 255]]
+    grey = Image.new("RGB", (3, 1))
+    grey.putdata([BLACK, (90, 90, 90), (255, 255, 255)])
+    assert read_mask(save(tmp_path / "c.png", grey)).tolist() == [[0, 90, 255]]
+    blurred = Image.new("RGB", (16, 16), (60, 61, 62))
+    assert read_mask(save(tmp_path / "d.jpg", blurred)).max() < 127, "noise of compression is no colour"
 
 
 def test_binarise():
@@ -170,7 +180,7 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("reader", [read_image, partial(read_square, size=8), read_mask, image_size])
+@pytest.mark.parametrize("reader", [read_image, partial(read_square, size=8), read_mask])
 @pytest.mark.parametrize("name", BAD)
 def test_bad_files_give_one_clear_line(tmp_path, name, reader):
     content, text = BAD[name]
@@ -347,3 +357,18 @@ def test_a_picture_that_does_not_fit_into_memory_is_not_damaged(tmp_path, monkey
     monkeypatch.setattr(Image.Image, "load", full)
     with pytest.raises(ImageError, match=r"large\.png does not fit into memory; crop or shrink it first"):
         read_image(tmp_path / "large.png")
+
+
+@pytest.mark.parametrize("top", [1.0, 255.0, 65535.0])
+def test_float_greys_that_overshoot_keep_their_scale(tmp_path, top):
+    values = np.array([[-0.003, 0.2, 0.5, 1.004]], np.float32) * top
+    assert read_image(save(tmp_path / "a.tif", Image.fromarray(values)))[0, :, 0].tolist() == [0, 51, 128, 255]
+
+
+def test_what_cannot_be_listed_is_an_error(tmp_path, monkeypatch):
+    def walk(base, onerror):
+        onerror(PermissionError(13, "Permission denied", str(tmp_path / "locked")))
+
+    monkeypatch.setattr("robustad.images.os.walk", walk)
+    with pytest.raises(LayoutError, match=r"locked cannot be read: Permission denied; change its permissions"):
+        list_images(tmp_path, recursive=True)

@@ -16,6 +16,7 @@ from measuring import RUNS, Measured, measured, now, side_by_side, trained, writ
 from robustad.data import ImageDataset
 from robustad.detectors import Cobra, NearestNormal, NearestNormalConfig, load_checkpoint, save_checkpoint
 from robustad.evaluation import BenchmarkRow, Suite, select
+from robustad.files import read_json
 from robustad.training.cobra_data import RELEASED_RATES
 from robustad.training.contrastive import LOSSES
 from robustad.workflows._data import DataConfig, load_split
@@ -178,9 +179,11 @@ def optimizers() -> None:
 
 def with_score(data: DataConfig, name: str, text: str) -> Path:
     """A checkpoint with the same weights and another score: its memory is filled anew."""
-    folder = RUNS / f"{name}-{text.replace(' ', '-')}" / CHECKPOINT
+    source = RUNS / name / CHECKPOINT
+    which = read_json(source / "config.json")["weights_sha256"][:8]  # of other weights, another score
+    folder = RUNS / f"{name}-{text.replace(' ', '-')}-{which}" / CHECKPOINT
     if not (folder / "config.json").exists():
-        loaded = load_checkpoint(RUNS / name / CHECKPOINT)
+        loaded = load_checkpoint(source)
         old = loaded.detector
         assert isinstance(old, Cobra)
         detector = Cobra(dataclasses.replace(old.config, num_axes=0, **SCORES[text]))

@@ -33,7 +33,7 @@ from robustad.evaluation import (
     select,
 )
 from robustad.evaluation.store import Store
-from robustad.images import read_image
+from robustad.images import read_square
 from robustad.workflows._data import DataConfig, fingerprint, load_split, thinned
 from robustad.workflows._health import examine
 from robustad.workflows.fit import fit_config
@@ -173,7 +173,8 @@ def _write_images(data: str, folder: Any) -> None:
     target = folder / "normal"
     target.mkdir(parents=True, exist_ok=True)
     for number, sample in enumerate(load_split(DATA[data], seed=0).train):
-        Image.fromarray(read_image(sample.path)).save(target / f"{number:04}.png")
+        # at their size by the bench's own filter, as they are tested: another filter would be another kind of normal
+        Image.fromarray(read_square(sample.path, SIZE)).save(target / f"{number:04}.png")
 
 
 def _pre_processor() -> Any:

@@ -1,7 +1,7 @@
 """Evidence about training that few cores can afford: pretraining, time to robustness, choices of the recipe.
 
-Wall time is what is held equal (updates, where each takes as long): every training has one thread and a core of its
-own, as many side by side as there are cores. All on ``dev`` halves. `pretraining` starts from
+CPU time is what is held equal (updates, where each takes as long): every training has one thread, and as many run side
+by side as there are cores. All on ``dev`` halves. `pretraining` starts from
 ``runs/evidence/pretrain``, and makes it first if nobody did, in an hour and a half (`robustad pretrain --run-dir
 runs/evidence/pretrain`, in the background; ``--resume`` goes on).
 """
@@ -14,7 +14,6 @@ import json
 import re
 import shutil
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -167,7 +166,7 @@ class Keeper:
     Args:
         engine: Of the training.
         folder: Where detectors go.
-        began: When the preparation of this session's training began, on `time.monotonic`.
+        began: When the preparation of this session's training began, on the engine's clock.
     """
 
     def __init__(self, engine: Engine, folder: Path, began: float) -> None:
@@ -182,7 +181,7 @@ class Keeper:
 
     def __call__(self, detector: nn.Module) -> dict[str, float]:
         """Nothing for the log but the time."""
-        state, seconds = self.engine.state, self.before + time.monotonic() - self.began
+        state, seconds = self.engine.state, self.before + self.engine.clock() - self.began
         reached = self._reached()
         if self.due and reached >= self.due[0]:
             info = {"seconds": seconds, "steps": state.step}
@@ -213,7 +212,7 @@ def watched(config: FitConfig, name: str) -> list[Kept]:
     check_same(run, config)
     if not done.exists():
         print(f"training {name}", file=sys.stderr)
-        began, resume = time.monotonic(), (run / "resume.pt").exists() and (run / CONFIG_FILE).exists()
+        began, resume = Engine.clock(), (run / "resume.pt").exists() and (run / CONFIG_FILE).exists()
         if not resume:  # what was kept before the first resume point is another training's
             shutil.rmtree(folder, ignore_errors=True)
         train, generator = load_split(config.data, seed=config.training.seed).train, _generator(config)
@@ -244,7 +243,9 @@ def _steps_within(config: FitConfig, key: str, seconds: float) -> int:
     if not note.exists():
         train = load_split(config.data, seed=0).train
         engine = workflow._engine(short, train, [], _generator(short), run, resume=False)
-        note.write_text(json.dumps(engine.run().seconds / 2), encoding="utf-8")
+        began = engine.clock()
+        engine.run()
+        note.write_text(json.dumps((engine.clock() - began) / 2), encoding="utf-8")
     return max(1, int(seconds / float(json.loads(note.read_text(encoding="utf-8")))))
 
 

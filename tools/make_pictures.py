@@ -106,7 +106,8 @@ def main() -> None:
     if given.deeppcb is None:
         return
     base = given.deeppcb / "PCBData"
-    shutil.rmtree(given.work, ignore_errors=True)
+    for name in ("normal", "defects", "masks", "strips", "run"):  # what is ours alone: the folder is anybody's
+        shutil.rmtree(given.work / name, ignore_errors=True)
     normal, defects, masks = (given.work / name for name in ("normal", "defects", "masks"))
     for folder in (normal, defects, masks):
         folder.mkdir(parents=True)

@@ -7,8 +7,9 @@ import os
 import shutil
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -158,18 +159,29 @@ def side_by_side(jobs: Mapping[str, Callable[[], T]]) -> dict[str, T]:
 
     Small networks gain little from a second thread, and single-threaded results are the same on any number of cores.
     Time budgets of trainings count CPU seconds, so that whatever else the machine does takes nothing from them.
+
+    Raises:
+        SystemExit: If jobs failed, after all others are done.
     """
     found: dict[str, T] = {}
     started, count = time.monotonic(), _num_cores()
     context = multiprocessing.get_context("spawn")
+    failed: dict[str, BaseException] = {}
     with ProcessPoolExecutor(count, mp_context=context, initializer=_single_thread) as pool:
-        futures = {name: pool.submit(job) for name, job in jobs.items()}
-        for name, future in futures.items():
-            found[name] = future.result()
-            spent = time.monotonic() - started
-            left = spent / len(found) * (len(jobs) - len(found)) / 60
-            print(f"{len(found)} of {len(jobs)}: {name}; about {left:.0f} min left", file=sys.stderr, flush=True)
-    return found
+        names = {pool.submit(job): name for name, job in jobs.items()}
+        for done, future in enumerate(as_completed(names), start=1):
+            name, error = names[future], future.exception()
+            if error is None:
+                found[name] = future.result()
+            else:
+                failed[name] = error
+                traceback.print_exception(error)
+            left = (time.monotonic() - started) / done * (len(jobs) - done) / 60
+            verb = "done" if error is None else "FAILED"
+            print(f"{done} of {len(jobs)} {verb}: {name}; about {left:.0f} min left", file=sys.stderr, flush=True)
+    if failed:
+        raise SystemExit(f"{len(failed)} of {len(jobs)} jobs failed: {', '.join(failed)}; what is finished is kept")
+    return {name: found[name] for name in jobs}
 
 
 def _num_cores() -> int:

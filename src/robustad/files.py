@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
-import threading
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-_UMASK = threading.Lock()
 
 
 @contextmanager
@@ -22,24 +19,15 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
-    os.close(handle)
-    temporary = Path(name)
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # with the rights that any file gets
     try:
         yield temporary
         with temporary.open("r+b") as stream:  # not "rb": Windows flushes what may be written only
             os.fsync(stream.fileno())
-        temporary.chmod(0o666 & ~_umask())
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    with _UMASK:  # reading it means setting it, for all threads
-        mask = os.umask(0o077)
-        os.umask(mask)
-    return mask
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -4,13 +4,15 @@ Conventions, chosen once for every reader of the package:
 
 - EXIF orientation is applied. Of a file with many pages the first is taken.
 - 16-bit greys are divided by 65535, never cut to their low byte. Float greys are divided by the first of 1, 255 and
-  65535 that covers them; ranges beyond that, or below zero, are stretched from minimum to maximum.
+  65535 that covers them but for a hundredth, which is cut off (resizing and flat fields overshoot); ranges beyond that,
+  or further below zero, are stretched from minimum to maximum.
 - Transparent pixels are laid on black, so that colours hidden under full transparency do not show.
 - Any failure is an `ImageError` of one line that names the file, the fault and the remedy; no warning leaks.
 """
 
 from __future__ import annotations
 
+import os
 import struct
 import threading
 import warnings
@@ -70,6 +72,8 @@ class _WithoutWarnings:
 
 
 _without_warnings = _WithoutWarnings()
+_OVERSHOOT = 0.01
+_LOSSY = ("JPEG", "MPO", "WEBP")  # a grey mask has colours there, too
 _DEEP_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 
 
@@ -83,19 +87,24 @@ def list_images(folder: str | Path, *, recursive: bool = False) -> list[Path]:
         recursive: Whether to descend into sub-folders.
 
     Raises:
-        LayoutError: If the folder does not exist or is not a folder.
+        LayoutError: If the folder does not exist or is not a folder, or a folder in it may not be read.
     """
     base = Path(folder)
     if not base.is_dir():
         raise LayoutError(f"folder {base} {'is not a folder' if base.exists() else 'does not exist'}; check the path")
-    found = [path for path in (base.rglob("*") if recursive else base.iterdir()) if _is_visible_image(path, base)]
+    found: list[Path] = []
+    for place, folders, names in os.walk(base, onerror=_refuse):
+        folders[:] = [name for name in folders if recursive and not name.startswith(".")]
+        found += [path for name in names if _is_visible_image(path := Path(place, name))]
     return sorted(found, key=lambda path: path.relative_to(base).as_posix())
 
 
-def _is_visible_image(path: Path, base: Path) -> bool:
-    if path.suffix.lower() not in IMAGE_EXTENSIONS or not path.is_file():
-        return False
-    return not any(part.startswith(".") for part in path.relative_to(base).parts)
+def _refuse(error: OSError) -> None:
+    raise LayoutError(f"folder {error.filename} cannot be read: {error.strerror}; change its permissions") from error
+
+
+def _is_visible_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_EXTENSIONS and not path.name.startswith(".") and path.is_file()
 
 
 def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> ByteArray:
@@ -133,10 +142,10 @@ def read_square(path: str | Path, size: int, *, max_pixels: int = MAX_PIXELS) ->
 
 
 def read_mask(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> ByteArray:
-    """Read one mask as raw grey values: the largest channel; 1-bit masks become 0 and 255.
+    """Read one mask as raw grey values; 1-bit masks become 0 and 255, and so do masks of colours: all but black is 255.
 
-    Values are kept as stored (a mask of 0 and 1 stays so): `binarise_mask` decides what is anomalous. In masks deeper
-    than 8 bit no non-zero value is rounded to zero.
+    Values of grey masks are kept as stored (a mask of 0 and 1 stays so): `binarise_mask` decides what is anomalous. In
+    masks deeper than 8 bit no non-zero value is rounded to zero.
 
     Args:
         path: Mask file.
@@ -149,15 +158,6 @@ def read_mask(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> ByteArray:
         ImageError: If the file is missing, empty, truncated, not an image, or too large.
     """
     return _read(Path(path), _to_grey, max_pixels)
-
-
-def image_size(path: str | Path) -> tuple[int, int]:
-    """Height and width of a picture after EXIF orientation, from its header alone where possible.
-
-    Raises:
-        ImageError: If the file is missing, empty, not an image, or too large.
-    """
-    return _read(Path(path), _oriented_size, MAX_PIXELS)
 
 
 def binarise_mask(mask: ByteArray) -> BoolArray:
@@ -278,12 +278,6 @@ def _check_pixels(path: Path, size: tuple[int, int], max_pixels: int) -> None:
         raise ImageError(f"{path} has {width} x {height} pixels, more than {max_pixels:,}; crop or shrink it first")
 
 
-def _oriented_size(image: Image.Image) -> tuple[int, int]:
-    width, height = image.size
-    turned = image.getexif().get(0x0112) in (5, 6, 7, 8)  # orientations that swap the axes
-    return (width, height) if turned else (height, width)
-
-
 def _to_rgb(image: Image.Image) -> ByteArray:
     return np.array(_rgb(image), dtype=np.uint8)
 
@@ -306,18 +300,21 @@ def _to_grey(image: Image.Image) -> ByteArray:
     if image.mode in ("L", "1") and "transparency" not in image.info:
         image.load()
         return np.array(ImageOps.exif_transpose(image).convert("L"), dtype=np.uint8)
-    grey: ByteArray = _to_rgb(image).max(axis=2)
+    lossy, colours = image.format in _LOSSY, _to_rgb(image)
+    grey: ByteArray = colours.max(axis=2)
+    if not lossy and (grey > colours.min(axis=2)).any():  # classes by colour, dark ones among them
+        grey[grey > 0] = 255
     return grey
 
 
 def _scale_deep(values: NDArray[Any], mode: str) -> ByteArray:
     numbers = _finite(values)
     low, high = float(numbers.min()), float(numbers.max())
-    covers = (1.0, 255.0, 65535.0) if mode == "F" else (65535.0,)
-    top = next((cover for cover in covers if low >= 0 and high <= cover), None)
-    if top is None:
+    covers, excess = ((1.0, 255.0, 65535.0), _OVERSHOOT) if mode == "F" else ((65535.0,), 0.0)
+    top = next((cover for cover in covers if high <= (1 + excess) * cover), None)
+    if top is None or low < -excess * high:
         numbers, top = numbers - low, (high - low) or 1.0
-    return np.rint(numbers * (255.0 / top)).astype(np.uint8)
+    return np.rint(np.clip(numbers * (255.0 / top), 0, 255)).astype(np.uint8)
 
 
 def _deep_mask(values: NDArray[Any]) -> ByteArray:

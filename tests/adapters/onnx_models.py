@@ -44,11 +44,13 @@ def write_model(
     elem=FLOAT,
     inputs=1,
     extra=(),
+    constants=(),
     scale=1.0,
 ):
     """A model whose map is the distance of each pixel from 0.5, and whose score is its mean, times ``scale``.
 
-    ``score_shape``: N, N1 or none; ``map_shape``: N1HW, NHW or none; ``extra``: names of more outputs like the score.
+    ``score_shape``: N, N1 or none; ``map_shape``: N1HW, NHW, none, or ``tokens``: as many rows as the map has
+    pixels; ``extra``: names of more outputs like the score; ``constants``: names of outputs of one number.
     """
     nodes = _distance_nodes()
     outputs = []
@@ -60,10 +62,13 @@ def write_model(
             nodes.append(helper.make_node("Reshape", ["score", "score_to"], [name]))
             outputs.append(helper.make_tensor_value_info(name, FLOAT, None))
     if map_shape != "none":
-        kept = {"N1HW": [-1, 1, size, size], "NHW": [-1, size, size]}[map_shape]
+        kept = {"N1HW": [-1, 1, size, size], "NHW": [-1, size, size], "tokens": [-1, size * size, 1]}[map_shape]
         nodes.append(helper.make_node("Reshape", ["anomalies", "map_to"], [names[1]]))
         outputs.append(helper.make_tensor_value_info(names[1], FLOAT, None))
-    constants = _constants(size, layout, scale)
+    for name in constants:
+        nodes.append(helper.make_node("Reshape", ["scale", "one"], [name]))
+        outputs.append(helper.make_tensor_value_info(name, FLOAT, None))
+    constants = [*_constants(size, layout, scale), helper.make_tensor("one", TensorProto.INT64, [1], [1])]
     if score_shape != "none":
         constants.append(target)
     if map_shape != "none":

@@ -52,6 +52,20 @@ def test_outputs_are_found_by_name_where_shapes_do_not_say_which(tmp_path):
         from_onnx(write_model(tmp_path / "unclear.onnx", names=("first", "anomaly_map"), extra=("second",)))
 
 
+def test_what_is_one_number_for_all_images_is_no_score(tmp_path):
+    path = write_model(tmp_path / "a.onnx", names=("probability", "anomaly_map"), constants=("threshold",))
+    torch.testing.assert_close(from_onnx(path)(images()).scores, truth(images())[0])
+    with pytest.raises(CheckpointError, match="no output of floats"):
+        from_onnx(write_model(tmp_path / "b.onnx", score_shape="none", constants=("threshold",)))
+
+
+def test_tokens_are_no_map_unless_they_are_called_so(tmp_path):
+    path = write_model(tmp_path / "a.onnx", names=("pred_score", "last_hidden_state"), map_shape="tokens")
+    assert not from_onnx(path).has_maps
+    path = write_model(tmp_path / "b.onnx", names=("pred_score", "heatmap"), map_shape="tokens")
+    assert from_onnx(path).has_maps
+
+
 def test_half_precision_and_double_images(tmp_path):
     path = write_model(tmp_path / "half.onnx", elem=TensorProto.FLOAT16)
     scores = from_onnx(path)(images().double()).scores

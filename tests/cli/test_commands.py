@@ -69,7 +69,7 @@ def test_visualize(folder, tmp_path, checkpoints, capsys):
 
 def test_masks(folder, tmp_path, capsys):
     assert main(["masks", "in", "--method", "none"]) == 0
-    assert f"3 masks: {tmp_path / 'foreground_mask'}" in capsys.readouterr().out
+    assert f"3 masks: {tmp_path / 'in_foreground_mask'}" in capsys.readouterr().out
     (folder / "bad.png").touch()
     assert main(["masks", "in", "--out", "m", "--sheet", "s.png", "--method", "none", "--keep"]) == 3
     assert "bad.png is empty" in capsys.readouterr().err

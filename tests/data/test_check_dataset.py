@@ -2,7 +2,7 @@
 
 import pytest
 
-from robustad.data import check_dataset, check_split, load_folder
+from robustad.data import Sample, Split, check_dataset, check_split, load_folder
 from robustad.data.partition import committed
 from robustad.errors import LayoutError
 
@@ -114,3 +114,12 @@ def test_default_place_must_exist(tmp_path, monkeypatch):
     monkeypatch.setenv("ROBUSTAD_DATA", str(tmp_path))
     with pytest.raises(LayoutError, match="robustad download mvtec"):
         check_dataset("mvtec")
+
+
+def test_an_object_on_both_sides_is_named(tmp_path, picture):
+    for index in range(4):
+        picture(tmp_path / f"{index}.png", 10 * index)
+    samples = [Sample(tmp_path / f"{i}.png", i == 3, None, None, f"patient{i // 2}", f"{i}.png") for i in range(4)]
+    assert check_split(Split(samples[:2], samples[2:])) == []
+    (problem,) = check_split(Split(samples[:3], samples[3:]))
+    assert "1 test images of patient1, which training images show, too" in problem.text

@@ -125,3 +125,22 @@ def test_a_folder_of_unknown_meaning_is_no_reason_to_test_on_normal_images_alone
     (root / "empty").mkdir()
     with pytest.raises(LayoutError, match="holds normal and scratched; call the folder of defects `anomalous`"):
         load_samples("folder", root)
+
+
+@pytest.mark.parametrize(
+    ("defects", "text"),
+    [("scratched", "holds fine, scratched"), ("fine/NG", "holds NG"), ("fine/Data/Masks", "holds Masks")],
+)
+def test_defects_are_not_trained_on_because_nobody_knows_their_folder(root, picture, defects, text):
+    picture(root / "apart/fine/1.png")
+    assert not any(sample.label for sample in load_samples("folder", root / "apart").train)
+    picture(root / "apart" / defects / "1.png")
+    with pytest.raises(LayoutError, match=f"{text}, and it does not say which images are normal"):
+        load_samples("folder", root / "apart")
+
+
+def test_ok_and_ng_are_good_and_bad(root):
+    expected = load_samples("folder", root, seed=3)
+    (root / "normal").rename(root / "OK")
+    (root / "anomalous").rename(root / "NG")
+    assert [sample.label for sample in load_samples("folder", root, seed=3).test] == [s.label for s in expected.test]

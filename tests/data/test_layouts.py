@@ -164,16 +164,19 @@ def test_order_does_not_depend_on_the_file_system(tmp_path, picture, monkeypatch
 
     class Reversed:
         def __init__(self, path):
-            self.entries = sorted(scandir(path), key=lambda entry: entry.name, reverse=True)
+            self.entries = iter(sorted(scandir(path), key=lambda entry: entry.name, reverse=True))
 
         def __enter__(self):
-            return iter(self.entries)
+            return self
 
         def __exit__(self, *error):
             return None
 
         def __iter__(self):
-            return iter(self.entries)
+            return self
+
+        def __next__(self):
+            return next(self.entries)
 
     monkeypatch.setattr(os, "scandir", Reversed)
     monkeypatch.setattr(os, "listdir", lambda path=".": sorted(listdir(path), reverse=True))

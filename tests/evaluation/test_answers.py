@@ -44,6 +44,20 @@ def test_scores_that_are_none_are_one_clear_line(marked, score, text):
         run(marked, ScoreOnly(score), Suite(attacks=("pgd",), steps=1))
 
 
+def test_a_score_that_is_driven_out_of_its_range_is_the_most_wrong_one(marked):
+    def unbounded(x):
+        whole = (255 * x - (255 * x).round()).abs().amax(dim=(1, 2, 3)) < 1e-3  # as clean pixels are
+        means = -x.mean(dim=(1, 2, 3))
+        return torch.where(whole, means, means * 1e38 * 1e38)
+
+    suite = Suite(attacks=("pgd", "ensemble"), steps=1, strong_steps=1, restarts=1)
+    found = evaluate(ScoreOnly(unbounded), marked, suite, epsilons=(1.5 / 255,), show_progress=False)
+    labels = [sample.label for sample in marked.samples]
+    for attack in ("pgd", "ensemble"):
+        scores = found.cell(attack, 1.5 / 255).scores[labels]
+        assert (scores == scores.min()).all() and scores.min() < -1e30 and abs(scores.min()) < float("inf")
+
+
 class Answers(torch.nn.Module):
     """Whatever a test wants it to say."""
 

@@ -362,3 +362,32 @@ def test_doubts_are_the_failed_checks_and_whether_there_is_a_gradient_at_all():
 def test_scores_that_nothing_can_be_said_about_are_an_error(score, text):
     with pytest.raises(ValueError, match=text):
         verdicts(score)
+
+
+def test_small_passes_give_the_same_verdicts():
+    largest = 0
+
+    def watched(images):
+        nonlocal largest
+        largest = max(largest, len(images))
+        return smooth(images)
+
+    found = verdicts(watched, batch_size=5)
+    assert largest == 5
+    assert {name: verdict.passed for name, verdict in found.items()} == dict.fromkeys(CHECKS, True)
+
+
+def test_one_image_has_none_to_be_compared_with():
+    images, labels, _ = made_batch(2)
+    found = {v.name: v for v in check_health(ScoreOnly(smooth), images[:1], labels[:1], epsilon=EPSILON)}
+    assert found["Unbounded attack wins"].passed is None
+
+
+def test_too_little_memory_is_no_lack_of_float64():
+    def large(images):
+        if images.dtype == torch.float64:
+            raise torch.OutOfMemoryError("out of memory")
+        return smooth(images)
+
+    with pytest.raises(torch.OutOfMemoryError):
+        verdicts(large)

@@ -266,3 +266,27 @@ def test_a_module_that_does_not_say_that_it_gives_maps_is_asked():
         assert detector.has_maps is maps
         (plan,) = Suite(attacks=("ensemble",)).plans(detector)
         assert ("lse" in {run.goal for run in plan.runs}) is maps
+
+
+def test_the_black_box_joins_a_worst_case_and_no_plan_is_no_plan():
+    doubtful = Suite(attacks=("pgd",)).with_black_box(has_masks=True, white_box=True)
+    assert doubtful.attacks == ("pgd", "square", "ensemble")
+    assert Suite(attacks=()).with_black_box(has_masks=True, white_box=True).attacks == ()
+
+
+def test_the_worst_of_several_calls_is_not_what_is_reported():
+    images, labels, masks = made_batch(8)
+    generator = torch.Generator().manual_seed(0)
+    noisy = ScoreOnly(lambda x: 0 * x.mean(dim=(1, 2, 3)) + torch.randn(len(x), generator=generator))
+    plan = Plan(name="ensemble", runs=tuple(Run(goal="score", attack=PGD(steps=n)) for n in (1, 2, 3)))
+    found = {
+        draws: torch.stack(
+            [
+                Batch(Scene(Witness(noisy), labels, masks), images, draws=draws).attacked(plan, 0.1).scores
+                for _ in range(40)
+            ]
+        )
+        for draws in (1, 2)
+    }
+    harm = {draws: float((scores * torch.where(labels, -1, 1)).mean()) for draws, scores in found.items()}
+    assert harm[1] > 0.8 and abs(harm[2]) < 0.2

@@ -208,3 +208,51 @@ def test_a_sticker_never_counts_for_less_than_none(marked, clean):
     config = ThreatConfig(stickers=(0.25,), sticker_draws=8, steps=2)
     (found,) = evaluate_threats(TinyDetector().eval(), marked, config, show_progress=False)
     assert (wrong(found.scores - clean, marked) >= -1e-6).all()
+
+
+def test_no_object_helps_to_find_the_perturbation_of_its_other_pictures(marked, monkeypatch):
+    samples = [sample._replace(group=f"object{index // 8}") for index, sample in enumerate(marked.samples)]
+    seen = []
+
+    def spy(objective, images, **options):
+        seen.append(images)
+        return torch.zeros_like(images[0])
+
+    monkeypatch.setattr(module, "universal_perturbation", spy)
+    dataset, config = ImageDataset(samples, marked.image_size), ThreatConfig(universal=(0.1,))
+    evaluate_threats(TinyDetector().eval(), dataset, config, show_progress=False)
+    images = torch.stack([item["image"] for item in marked]).float() / 255
+    assert torch.equal(seen[0], images[8::2]) and torch.equal(seen[1], images[:8:2]), "normal images of either object"
+
+
+def test_many_images_are_fitted_evenly(marked, monkeypatch):
+    seen = []
+    monkeypatch.setattr(module, "MAX_FITTED", 3)
+    monkeypatch.setattr(module, "universal_perturbation", lambda _o, images, **_: seen.append(images) or images[0] * 0)
+    evaluate_threats(TinyDetector().eval(), marked, ThreatConfig(universal=(0.1,)), show_progress=False)
+    images = torch.stack([item["image"] for item in marked]).float() / 255
+    assert torch.equal(seen[0], images[0::2][1::2][[0, 1, 2]]), "of four"
+    assert len(seen[0]) == 3
+
+
+def test_what_is_said_to_have_no_gradient_is_not_climbed(marked, monkeypatch):
+    def climb(*_args, **_options):
+        raise AssertionError("a gradient was followed")
+
+    monkeypatch.setattr(module.APGD, "__call__", climb)
+    config = ThreatConfig(stickers=(0.25,), white_box=False, without_gradient=True, universal=(0.1,))
+    monkeypatch.setattr(module, "QUERIES", 3)
+    monkeypatch.setattr(module, "UNIVERSAL_QUERIES", 3)
+    detector = ScoreOnly(lambda x: x.detach().mean(dim=(1, 2, 3)))
+    assert len(evaluate_threats(detector, marked, config, show_progress=False)) == 2
+
+
+def test_noise_is_not_taken_for_harm_of_a_sticker(marked):
+    generator = torch.Generator().manual_seed(0)
+    noisy = ScoreOnly(lambda x: 0 * x.mean(dim=(1, 2, 3)) + torch.randn(len(x), generator=generator))
+    config = ThreatConfig(stickers=(0.25,), steps=2, draws=2, without_gradient=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "QUERIES", 2)
+        found = [evaluate_threats(noisy, marked, config, show_progress=False)[0].scores for _ in range(20)]
+    harm = wrong(np.stack(found), marked).mean()
+    assert abs(harm) < 0.2, "the most wrong of three calls would be wrong by 0.85 on average"

@@ -221,6 +221,15 @@ def test_decisions_are_marked(score, anomalous, expected):
     assert expected not in Page(render(Report(title="t", groups=groups))).words
 
 
+def test_scores_of_any_scale_can_be_told_apart():
+    examples = tuple(
+        Example(name=n, picture=PNG, score_clean=v, anomalous=True) for n, v in (("a", 2.5e-5), ("b", -1e4))
+    )
+    groups = (ExampleGroup(title="g", examples=examples),)
+    words = " ".join(Page(render(Report(title="t", groups=groups, threshold=3.25e-5))).words)
+    assert "2.5e−05" in words and "−1e+04" in words and "threshold is 3.25e−05" in words
+
+
 def test_inline_scale_is_valid_and_in_place(full):
     svg = re.search(r"<svg.*?</svg>", full, re.S).group()
     marks = ET.fromstring(svg)

@@ -151,12 +151,45 @@ def test_a_cell_without_its_page_is_done_again(made):
     page.write_text(text)
 
 
-def test_a_cell_that_was_checked_by_an_earlier_edition_is_done_again(made, monkeypatch):
+@pytest.mark.parametrize("edition", ["health", "attacks"])
+def test_a_cell_that_was_measured_by_an_earlier_edition_is_done_again(made, monkeypatch, edition):
     matrix, out, _, _ = made
     place = next(iter(module.cells(matrix, out)))
     assert module.finished(place, matrix.test) is not None
-    monkeypatch.setattr(module, "EDITION", module.EDITION + 1)
+    monkeypatch.setitem(module.EDITIONS, edition, module.EDITIONS[edition] + 1)
     assert module.finished(place, matrix.test) is None
+
+
+def test_a_cell_whose_results_cannot_be_read_is_done_again(made):
+    matrix, out, _, _ = made
+    place = next(iter(module.cells(matrix, out)))
+    path = place.folder / "test" / "results.json"
+    text = path.read_text()
+    try:
+        for damaged in (text[:100], "[]", "{}"):
+            path.write_text(damaged)
+            assert module.finished(place, matrix.test) is None
+    finally:
+        path.write_text(text)
+    assert module.finished(place, matrix.test) is not None
+
+
+def test_a_cell_whose_other_detector_changed_is_done_again(made, checkpoints, tmp_path, monkeypatch):
+    matrix, out, _, _ = made
+    place = next(iter(module.cells(matrix, out)))
+    config = dataclasses.replace(matrix.test, transfer=checkpoints["maps"])
+    path = place.folder / "test" / "results.json"
+    text = path.read_text()
+    known = json.loads(text)
+    known["details"] |= {"config": module.settings(config), "transfer": module.digest_of(checkpoints["maps"])}
+    try:
+        path.write_text(json.dumps(known))
+        assert module.finished(place, config) is not None
+        known["details"]["transfer"] = "of earlier weights"
+        path.write_text(json.dumps(known))
+        assert module.finished(place, config) is None
+    finally:
+        path.write_text(text)
 
 
 def test_a_cell_whose_images_changed_is_done_again(made):

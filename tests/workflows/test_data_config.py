@@ -113,3 +113,16 @@ def test_names_that_are_not_utf_8_are_names(tmp_path):
     first, second = ([Sample(tmp_path / name, False, None, None, name, name)] for name in names)
     assert fingerprint(first) != fingerprint(second)
     assert derive_seed(0, names[0]) != derive_seed(0, names[1])
+
+
+def test_home_directories_are_expanded(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    config = DataConfig(normal="~/good", masks=Path("~/masks"), anomalous="bad").resolved()
+    assert (config.normal, config.masks) == (tmp_path / "good", tmp_path / "masks")
+    assert config.anomalous == Path("bad").absolute()
+
+
+def test_of_one_class_as_many_are_taken_as_are_asked_for():
+    samples = [Sample(Path(f"{n}.png"), False, None, None, str(n), f"{n}.png") for n in range(40)]
+    assert len(thinned(samples, 16)) == 16

@@ -4,6 +4,7 @@ from PIL import Image
 
 from robustad.data import load_folder
 from robustad.errors import ImageError, LayoutError
+from robustad.foreground import write_mask
 from robustad.images import read_mask
 from robustad.workflows.masks import masks
 
@@ -31,6 +32,19 @@ def test_masks_lie_where_training_looks_for_them(folder, tmp_path):
     assert mask[20:44, 24:56].all() and mask.mean() == pytest.approx(0.25, abs=0.05)
     with Image.open(result.sheet) as sheet:
         assert result.sheet == folder.parent / "foreground_mask_sheet.png" and sheet.width > 400
+
+
+def test_folders_side_by_side_share_no_masks(folder, tmp_path):
+    (tmp_path / "set/line2").mkdir()
+    (folder / "0.png").rename(tmp_path / "set/line2/0.png")
+    assert masks(tmp_path / "set/line2", method="none").out == tmp_path / "set/line2_foreground_mask"
+    assert masks(folder, method="none").out == tmp_path / "set/foreground_mask"
+
+
+def test_the_sheet_shows_no_mask_of_another_size(folder, tmp_path):
+    write_mask(np.ones((3, 3), np.bool_), tmp_path / "out/0.png")
+    found = masks(folder, tmp_path / "out", method="none", overwrite=False)
+    assert len(found.errors) == 1 and "0.png has another size than" in found.errors[0]
 
 
 def test_the_sheet_shows_some_of_many(folder, tmp_path):

@@ -358,7 +358,7 @@ def test_certificates_score_copies_alone_where_company_changes_a_score(checkpoin
     for verdicts in ([sound], [sociable], []):
         monkeypatch.setattr("robustad.workflows._bench.examine", lambda *_a, found=verdicts, **_o: found)
         test(checkpoints["maps"], data, config, tmp_path)
-    assert asked == [None, 1, 1], "not known to change nothing is not enough"
+    assert asked == [config.batch_size, 1, 1], "not known to change nothing is not enough"
 
 
 def test_pieces_of_another_image_size_are_not_taken(checkpoints, data, tmp_path, monkeypatch):

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from robustad._devices import device_of
 from robustad._extras import require
 from robustad._quiet import quiet
 from robustad.adapters._blur import separate_blurs
@@ -301,7 +302,7 @@ def _probe(raw: RawScore, name: str, size: int) -> bool:
     """Whether there are maps."""
     try:
         with torch.no_grad():
-            return raw(torch.full((1, 3, size, size), 0.5))[1] is not None
+            return raw(torch.full((1, 3, size, size), 0.5, device=device_of(raw)))[1] is not None
     except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
         raise ValueError(
             f"anomalib's {name} scores no image of {size} pixels: {_reason(error)}; is it trained?"

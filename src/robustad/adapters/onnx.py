@@ -54,8 +54,9 @@ class OnnxScorer:
     def __init__(self, path: Path, image_size: int | None = None) -> None:
         self.path, self.session = path, _session(path)
         self.input = _input(self.session.get_inputs(), path, image_size)
-        found = self._run(np.full((self.input.batch or _PROBED, 3, self.input.size, self.input.size), 0.5))
-        self.scores, self.maps = _chosen(found, path)
+        count = self.input.batch or _PROBED
+        found = self._run(np.full((count, 3, self.input.size, self.input.size), 0.5))
+        self.scores, self.maps = _chosen(found, path, count)
 
     def __call__(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Scores, and maps where the model gives some, on the images' device and in their type."""
@@ -162,11 +163,17 @@ def _size(sides: Sequence[Any], path: Path, image_size: int | None) -> int:
     return int(fixed.pop())
 
 
-def _chosen(found: dict[str, Array], path: Path) -> tuple[str, str | None]:
-    """Names of the outputs with the scores and with the maps, if there are some."""
-    floats = {name: value for name, value in found.items() if np.issubdtype(value.dtype, np.floating)}
+def _chosen(found: dict[str, Array], path: Path, count: int) -> tuple[str, str | None]:
+    """Names of the outputs with the scores and with the maps, if there are some, after ``count`` images."""
+    floats = {
+        name: value
+        for name, value in found.items()
+        if np.issubdtype(value.dtype, np.floating) and value.shape[:1] == (count,)
+    }
     scores = [name for name, value in floats.items() if value.ndim == 1 or (value.ndim == 2 and value.shape[1] == 1)]
-    maps = [name for name, value in floats.items() if value.ndim == 3 or (value.ndim == 4 and value.shape[1] == 1)]
+    planes = [name for name, value in floats.items() if value.ndim == 3 or (value.ndim == 4 and value.shape[1] == 1)]
+    # tokens have three dimensions, too, and are hardly as many as they are long
+    maps = [name for name in planes if name.lower() in _MAP_NAMES or len({*floats[name].shape[-2:]}) == 1]
     shapes = ", ".join(f"{name} {value.shape}" for name, value in found.items())
     score = _one(scores, _SCORE_NAMES)
     if score is None:

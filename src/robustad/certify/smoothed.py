@@ -74,7 +74,7 @@ class SmoothedDetector(nn.Module):
         found = np.empty((len(images), samples), dtype=np.float64)
         with torch.no_grad(), Progress("certifying", len(images), unit="images", enabled=show_progress) as shown:
             for number, image in enumerate(images):
-                found[number] = self._noisy(image, samples, 1 + first + number).double().cpu().numpy()
+                found[number] = self._noisy(image, samples, 1 + first + number).cpu().double().numpy()
                 shown.update()
         return found
 

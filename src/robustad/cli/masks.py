@@ -9,12 +9,14 @@ from robustad.cli.faults import PARTIAL, UsageError
 from robustad.cli.output import note, say
 from robustad.cli.parsing import Parser
 
+_OUT = "folder of the masks; default: FOLDER_foreground_mask beside it (foreground_mask beside good, ok, normal)"
+
 
 def build(words: Sequence[str] = ()) -> Parser:
     """The parser of this command."""
     parser = Parser("masks", "Find the foreground of each image, and draw a sheet to check it by eye.")
     parser.add_argument("images", type=str, help="folder of images, sub-folders included")
-    parser.add_argument("--out", type=str, default=None, help="folder of the masks; default: foreground_mask beside it")
+    parser.add_argument("--out", type=str, default=None, help=_OUT)
     parser.add_argument("--method", type=str, default="classical", help="classical, cam (Grad-CAM) or none (all of it)")
     parser.add_argument("--sheet", type=str, default=None, help="contact sheet; default: OUT_sheet.png")
     parser.add_argument("--sheet-images", type=int, default=24, help="images on the sheet")
@@ -37,6 +39,7 @@ def run(arguments: Any) -> int:
     )
     say(f"{result.num_masks:,} masks: {result.out}")
     say(f"look at them first: {result.sheet}")
+    say(f"then: robustad fit --normal {arguments.images} --data.foreground {result.out} (a data set finds its own)")
     for error in result.errors:
         note(error)
     return PARTIAL if result.errors else 0

@@ -36,7 +36,7 @@ def check_dataset(data: str, root: str | Path | None = None, *, category: str | 
 
     Found are: a layout that cannot be read, unreadable images and masks, masks of another size than their image, empty
     masks of anomalous images, anomalous images without a mask where others have one, masks without an image, and
-    pictures that lie in training and test alike.
+    pictures, and objects (patients, boards), that lie in training and test alike.
 
     Args:
         data: Name in `CATALOG`.
@@ -80,7 +80,7 @@ def check_split(split: Split) -> list[Problem]:
     if any(sample.has_mask for sample in defects):
         text = "{} is anomalous but has no mask, while others have one; add it, or expect an image score only"
         problems += [Problem(s.path, text.format(s.path)) for s in defects if not s.has_mask]
-    return problems + list(_shared_pictures(split, reader))
+    return problems + list(_shared_pictures(split, reader)) + list(_shared_groups(split))
 
 
 def _check_category(data: str, root: Path | None, category: str | None, layout: Layout | None) -> list[Problem]:
@@ -159,6 +159,17 @@ def _shared_pictures(split: Split, reader: _Reader) -> Iterator[Problem]:
         twin = trained.get(_picture(sample, reader)) if sample.path in reader.digests else None
         if twin is not None:
             yield Problem(sample.path, f"{sample.path} shows the same picture as training image {twin}; remove one")
+
+
+def _shared_groups(split: Split) -> Iterator[Problem]:
+    """Objects of which some pictures are trained on and others tested."""
+    trained, tested = {sample.group for sample in split.train}, dict[str, list[Sample]]()
+    for sample in split.test:
+        tested.setdefault(sample.group, []).append(sample)
+    for group, samples in tested.items():
+        if group in trained:
+            text = f"{len(samples)} test images of {group}, which training images show, too; keep all of it on one side"
+            yield Problem(samples[0].path, text)
 
 
 def _picture(sample: Sample, reader: _Reader) -> tuple[object, ...]:

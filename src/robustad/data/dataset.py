@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from robustad._ahead import ahead
 from robustad._checks import check_at_least
 from robustad._progress import progress
 from robustad.data.samples import Box, Sample
@@ -138,8 +140,10 @@ class ImageDataset(Dataset[Item]):
         # written, not mapped: a full disk is then an error, and no signal that ends the process
         with atomic_path(path) as temporary, temporary.open("wb") as stream:
             np.lib.format.write_array_header_1_0(stream, header)
-            for sample in progress(self.samples, "reading images"):
-                stream.write(read_sample(sample, self.image_size, published=self.published).tobytes())
+            read = partial(read_sample, image_size=self.image_size, published=self.published)
+            found = ahead(read, self.samples)  # decoders let other threads run
+            for planes in progress(found, "reading images", total=len(self.samples)):
+                stream.write(planes.tobytes())
 
     def _fingerprint(self) -> str:
         digest = hashlib.blake2b(digest_size=16)

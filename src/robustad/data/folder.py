@@ -12,9 +12,9 @@ from robustad.images import list_images
 
 # Names tried below one root, for callers that give a single folder; in any case.
 _NAMES = {
-    "normal": ("normal", "good", "train"),
+    "normal": ("normal", "good", "ok", "train"),
     "test_normal": ("test_normal", "test_good"),
-    "anomalous": ("anomalous", "defect", "defects", "bad"),
+    "anomalous": ("anomalous", "anomaly", "anomalies", "defect", "defects", "defective", "bad", "ng", "nok", "ko"),
     "masks": ("masks", "ground_truth"),
     "foreground": ("foreground", "foreground_mask"),
 }
@@ -69,10 +69,11 @@ def load_folder(
 def load_root(root: Path, *, seed: int = 0) -> Split:
     """Read one folder by the names of its sub-folders, e.g. ``normal/``, ``anomalous/``, ``masks/``, ``foreground/``.
 
-    A folder without a sub-folder of normal images is taken as normal images itself.
+    A folder without a sub-folder of normal images is taken as normal images itself, unless its sub-folders say that
+    not all is normal.
 
     Raises:
-        LayoutError: As `load_folder`, or if no folder is called as anomalous ones are, but some other holds images.
+        LayoutError: As `load_folder`, or if some folder holds images and its name does not say what they are.
     """
     if not root.is_dir():
         raise LayoutError(f"folder {root} does not exist; check the path")
@@ -82,6 +83,7 @@ def load_root(root: Path, *, seed: int = 0) -> Split:
         stray = [path.name for path in found.values() if path is not None]
         if stray:
             raise LayoutError(f"{root} holds {', '.join(stray)} but no folder `normal`; add one with the good images")
+        _check_all_normal(root)
         return load_folder(root, seed=seed)
     if found["anomalous"] is None:
         known = {normal, *found.values()}
@@ -100,6 +102,19 @@ def load_root(root: Path, *, seed: int = 0) -> Split:
         test_normal=found["test_normal"],
         seed=seed,
     )
+
+
+def _check_all_normal(root: Path) -> None:
+    """Defects in folders of names that nobody thought of would be trained on."""
+    places = [path.relative_to(root).parent.parts for path in list_images(root, recursive=True)]
+    telling = {*_NAMES["anomalous"], *_NAMES["masks"], *_NAMES["foreground"]}
+    deeper = sorted({name for parts in places for name in parts if name.lower() in telling})
+    folders = sorted({parts[0] for parts in places if parts})
+    if deeper or len(folders) > 1:
+        raise LayoutError(
+            f"{root} holds {', '.join(deeper or folders)}, and it does not say which images are normal; call their "
+            "folder `normal` and the one of defects `anomalous`, or name each folder by its own option (--normal DIR)"
+        )
 
 
 def _first_folder(root: Path, names: tuple[str, ...]) -> Path | None:

@@ -41,11 +41,12 @@ def hold_out(normals: Sequence[Sample], seed: int, *, fraction: float = 0.2) -> 
     for sample in normals:
         sizes[sample.group] = sizes.get(sample.group, 0) + 1
     wanted = max(1, round(fraction * len(normals))) if fraction > 0 else 0
-    held: set[str] = set()
+    held, count = set[str](), 0
     for group in sorted(sizes, key=lambda group: (derive_seed(seed, "hold-out", group), group))[: len(sizes) - 1]:
-        if sum(sizes[name] for name in held) >= wanted:
+        if count >= wanted:
             break
         held.add(group)
+        count += sizes[group]
     return Split([s for s in normals if s.group not in held], [s for s in normals if s.group in held])
 
 

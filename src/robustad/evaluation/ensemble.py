@@ -68,7 +68,7 @@ class Batch:
         draws: int = 1,
         allowed: Tensor | None = None,
     ) -> None:
-        self.scene, self.seed = scene, seed
+        self.scene, self.seed, self._draws = scene, seed, draws
         self.clean = self._seen(images)
         chosen = {"both": torch.ones_like(scene.labels), "anomalous": scene.labels, "normal": ~scene.labels}[targets]
         self._chosen = chosen.nonzero()[:, 0]
@@ -84,7 +84,9 @@ class Batch:
         results = [self.run(run, epsilon) for run in plan.runs]
         if not plan.worst_of and len(results) == 1:
             return results[0]
-        return worst_case([self.clean, *results], self.scene.labels)
+        worst = worst_case([self.clean, *results], self.scene.labels)
+        # of several calls the worst one is worse than the next: images that were chosen are seen once more
+        return worst if self._draws == 1 else self._seen(worst.images)
 
     def run(self, run: Run, epsilon: float) -> Attacked:
         """The images of one run."""
@@ -131,7 +133,9 @@ class Batch:
     def _seen(self, images: Tensor) -> Attacked:
         with torch.no_grad():
             prediction = self.scene.detector(images)
-        return Attacked(images, prediction.scores, prediction.anomaly_maps)
+        # a score that was driven out of its range is a score like others: the most wrong one, and not "undefined"
+        largest = torch.finfo(prediction.scores.dtype).max
+        return Attacked(images, prediction.scores.clamp(-largest, largest), prediction.anomaly_maps)
 
 
 def stages(attack: Attack) -> tuple[Attack, PGD] | None:

@@ -15,14 +15,14 @@ from torch import Tensor
 
 from robustad._devices import device_of
 from robustad._random import torch_generator
-from robustad.attacks import PGD, ScoreObjective, Square, value_and_grad
+from robustad.attacks import PGD, Square, value_and_grad
 from robustad.evaluation.patient import Patient
 from robustad.evaluation.slopes import MAX_FD_ERROR, slopes
 from robustad.evaluation.unbounded import check_unbounded
 from robustad.evaluation.witness import Witness, away, frozen, gradient_lack
 from robustad.metrics import auroc
 
-EDITION = 8
+EDITION = 9
 """Of the checks: verdicts of an earlier one are not comparable, and are made again."""
 MAX_RISE = 0.01
 """Largest rise of an attacked AUROC where it should fall."""
@@ -62,6 +62,7 @@ def check_health(
     *,
     epsilon: float = 2 / 255,
     seed: int = 0,
+    batch_size: int = 32,
     on_check: Callable[[str], None] | None = None,
 ) -> list[Verdict]:
     """Examine a detector.
@@ -72,6 +73,7 @@ def check_health(
         labels: ``(N,)`` bool, True = anomalous.
         epsilon: A radius at which the detector is neither unharmed nor beaten altogether.
         seed: Seed of random directions and of the black box.
+        batch_size: Images of a pass, which bounds the memory.
         on_check: Called with the name of each check before it is run.
 
     Returns:
@@ -87,10 +89,10 @@ def check_health(
     with frozen(detector):
         witness = Witness(detector)
         with torch.no_grad():
-            clean = witness(images).scores.float()
+            clean = torch.cat([witness(part).scores.float() for part in torch.split(images, batch_size)])
         if not bool(clean.isfinite().all()):
             raise ValueError(f"the detector scores {int((~clean.isfinite()).sum())} images with NaN or infinity")
-        patient = Patient(witness, images, labels, clean, epsilon, seed)
+        patient = Patient(witness, images, labels, clean, epsilon, seed, batch_size)
         for name, check in CHECKS.items():
             if on_check is not None:
                 on_check(name)
@@ -132,8 +134,7 @@ def check_company(patient: Patient) -> tuple[bool | None, str, float | None]:
 def check_gradient(patient: Patient) -> tuple[bool | None, str, float | None]:
     """No image has a zero gradient, or one that is no number."""
     count = len(patient.images)
-    _, gradient = value_and_grad(ScoreObjective(patient.witness.scores, patient.labels), patient.images)
-    norms = gradient.flatten(1).norm(dim=1)
+    norms = patient.gradient(patient.witness, patient.images)[1].flatten(1).norm(dim=1)
     share = float(((norms > 0) & norms.isfinite()).float().mean())
     return (
         share == 1.0,
@@ -161,7 +162,9 @@ def _in_float64(patient: Patient) -> Witness | None:
     detector, images = patient.witness.detector, patient.images[: min(16, len(patient.images))]
     try:
         exact = Witness(copy.deepcopy(detector).double())
-        scores, _ = value_and_grad(lambda x, _: exact.scores(x), images.double())
+        scores, _ = value_and_grad(lambda x, _: exact.scores(x), images[: patient.batch_size].double())
+    except torch.OutOfMemoryError:
+        raise
     except (RuntimeError, TypeError, AttributeError) as error:
         if any(words in str(error) for words in _NO_GRADIENT):
             raise
@@ -174,18 +177,19 @@ def _compare_slopes(
 ) -> tuple[bool | None, str, float | None]:
     count, limit = min(16, len(patient.images)), ease * MAX_FD_ERROR
     generator = torch_generator(patient.seed, "directions")
-    objective, index = ScoreObjective(witness.scores, patient.labels[:count]), torch.arange(count)
-    index, wrong, known = index.to(patient.images.device), list[Tensor](), list[Tensor]()
+    sign, wrong, known = away(patient.labels[:count]), list[Tensor](), list[Tensor]()
     for _ in range(_PLACES):
         noise = torch.rand(patient.images[:count].shape, generator=generator, dtype=torch.float64)
-        moved = patient.images[:count] + patient.epsilon * (2 * noise - 1).to(patient.images.device)
-        images = moved.clamp(1e-4, 1 - 1e-4).to(dtype)  # away from the borders: both neighbours are images
-        values, gradient = value_and_grad(objective, images)
-        slope, claimed = slopes(lambda x: objective(x, index), images, gradient, generator, step=step)
+        # to its type first: not every device has float64
+        moved = patient.images[:count].to(dtype) + patient.epsilon * (2 * noise - 1).to(dtype).to(patient.images.device)
+        images = moved.clamp(1e-4, 1 - 1e-4)  # away from the borders: both neighbours are images
+        values, gradient = patient.gradient(witness, images)
+        score: Callable[[Tensor], Tensor] = lambda x: sign * patient.batched(witness.scores, x)  # noqa: E731
+        slope, claimed = slopes(score, images, gradient, generator, step=step)
         larger = torch.maximum(slope.abs(), claimed.abs())
         known.append(~(limit * larger <= torch.finfo(dtype).eps * values.abs() / step))
         wrong.append(known[-1] & ~((slope - claimed).abs() < limit * larger))
-    asked, off = torch.stack(known).double().sum(0), torch.stack(wrong).double().sum(0)
+    asked, off = (torch.stack(found).cpu().double().sum(0) for found in (known, wrong))
     if min(float(part.mean()) for part in patient.by_class(asked)) < _PLACES / 2:
         return None, "rounding hides the slope: the scores are too large for their differences", None
     often = max(float(part.mean()) for part in patient.by_class(off / asked.clamp_min(1)))

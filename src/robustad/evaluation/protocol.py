@@ -95,7 +95,8 @@ class Suite:
         norm: Of the ball, for all attacks: ``linf`` or ``l2``.
         white_box: Whether attacks that need a gradient are run; not where there is none.
         stop_early: Leave an image alone once its attacked score lies beyond all clean scores of the other class. No
-            AUROC changes by that, since all its pairs are lost already; its score itself would have moved further.
+            AUROC changes by that, since all its pairs are lost already; its score itself would have moved further. Not
+            with several ``draws``: the mean that attacks follow is not what is reported.
         precision: Of the passes of attacks that use gradients: ``float32``; ``bfloat16``, the last tenth of their steps
             in float32 (see `robustad.evaluation.ensemble.stages`); ``auto`` = bfloat16 where the hardware has it.
             Scores are reported in float32.
@@ -155,9 +156,13 @@ class Suite:
         return tuple(replace(p, runs=tuple(dict.fromkeys(p.runs + every))) if p.worst_of else p for p in plans)
 
     def with_black_box(self, *, has_masks: bool, white_box: bool) -> Suite:
-        """The same with ``square``: for detectors whose gradient cannot be believed, or is not there."""
-        names = self.attacks or default_attacks(has_masks=has_masks)
-        return replace(self, attacks=tuple(dict.fromkeys((*names, "square"))), white_box=white_box)
+        """The same with ``square``: for detectors whose gradient cannot be believed, or is not there.
+
+        Where others are run beside it, the worst of all counts; where none is asked for, none is run.
+        """
+        names = default_attacks(has_masks=has_masks) if self.attacks is None else self.attacks
+        more = ("square", "ensemble") if white_box else ("square",)
+        return replace(self, attacks=tuple(dict.fromkeys((*names, *more))) if names else (), white_box=white_box)
 
     def _plan(self, name: str, detector: Any, has_other: bool) -> Plan:
         runs, skipped = [], []

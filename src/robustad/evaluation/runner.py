@@ -162,7 +162,7 @@ def evaluate(
         clean = [work.clean(chunk, shown) for chunk in work.chunks]
         _announce(shown, work, radii, (time.monotonic() - began) / len(dataset))
         scores = np.concatenate([part["scores"] for part in clean])
-        if suite.stop_early:
+        if suite.stop_early and suite.draws == 1:
             work.goals, work.rounding = goals(scores, work.labels), ROUNDING * float(np.abs(scores).max())
         if keep is not None:
             work.kept = frozenset(keep(scores, work.labels))

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from robustad.files import atomic_path
 
 Arrays = dict[str, NDArray[Any]]
+EDITION = 1
+"""Of attacks, corruptions and all else that pieces hold: to be raised whenever one gives other results than before."""
 
 
 class Store:
@@ -63,5 +65,5 @@ class Store:
                 self.folder.rmdir()
 
     def _name(self, key: tuple[object, ...]) -> str:
-        text = "\n".join(repr(part) for part in (self.context, *key))
+        text = "\n".join(repr(part) for part in (EDITION, self.context, *key))
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest() + ".npz"

@@ -44,10 +44,11 @@ class ThreatConfig:
         sticker_draws: Quarter turns and changes of brightness that a sticker has to work under on average, as a printed
             one would; 1 = as it is.
         universal: Radii (pixel units of [0, 1]) of one perturbation for all images of a class. It is found on one half
-            of them and tried on the other, and the other way round: no image helps to find its own.
+            of their groups and tried on the other, and the other way round: no object helps to find its own.
         norm: Of ``universal``: ``linf`` or ``l2``.
         steps: Gradient steps for the look of a sticker at each place, and at least for a universal perturbation.
         draws: Calls of the detector whose mean every step follows; see `robustad.evaluation.Suite`.
+        white_box: Whether gradients are followed; not where there are none.
         without_gradient: Search without gradients as well, and count what does more harm: where a health check says
             that gradients cannot be believed.
     """
@@ -58,6 +59,7 @@ class ThreatConfig:
     norm: str = "linf"
     steps: int = 40
     draws: int = 1
+    white_box: bool = True
     without_gradient: bool = False
 
     def __post_init__(self) -> None:
@@ -121,7 +123,7 @@ class _Work:
     ) -> None:
         self.detector, self.dataset, self.config = detector, dataset, config
         self.batch_size, self.seed, self.store = batch_size, seed, store
-        blind = bool(gradient_lack(detector))
+        blind = bool(gradient_lack(detector)) or not config.white_box
         self.climbs, self.queries = not blind, blind or config.without_gradient
         self.labels = torch.tensor([bool(sample.label) for sample in dataset.samples])
 
@@ -159,22 +161,35 @@ class _Work:
 
     def _stuck(self, chunk: Sequence[int], side: float, looks: Sequence[Attack]) -> NDArray[np.float32]:
         objective, images = self.objective(chunk), self.images(chunk)
-        found = [self.scores(images)]  # a look that has to work when turned may do good as it is
+        stuck = [images]  # a look that has to work when turned may do good as it is
         for look in looks:
             attack = AdversarialPatch(side=side, attack=look, draws=self.config.sticker_draws)
-            found.append(self.scores(attack(objective, images, seed=self.seed)))
-        highest, lowest = np.max(found, axis=0), np.min(found, axis=0)
-        worst: NDArray[np.float32] = np.where(self.labels[list(chunk)].numpy(), lowest, highest)
-        return worst
+            stuck.append(attack(objective, images, seed=self.seed))
+        found = np.stack([self.scores(candidate) for candidate in stuck])  # (K, N)
+        worst = (found * away(self.labels[list(chunk)]).numpy()).argmax(axis=0)
+        if self.config.draws == 1:
+            taken: NDArray[np.float32] = np.take_along_axis(found, worst[None], axis=0)[0]
+            return taken
+        # of several calls the worst one is worse than the next: those that were chosen are seen once more
+        return self.scores(torch.stack([stuck[k][i] for i, k in enumerate(worst)]))
 
     def universal(self, epsilon: float, shown: Progress) -> Threat:
         """Every image under the perturbation that was found on other images of its class."""
         scores = np.empty(len(self.dataset), dtype=np.float32)
         for label in (False, True):
             members = (self.labels == label).nonzero()[:, 0].tolist()
-            for half in range(2):
-                tried, fitted = members[half::2], members[1 - half :: 2]
-                way = (self.config.norm, self.climbs, self.queries, self.config.draws, self.config.steps)
+            turn = {group: n for n, group in enumerate(dict.fromkeys(self.dataset.samples[i].group for i in members))}
+            halves = [[i for i in members if turn[self.dataset.samples[i].group] % 2 == half] for half in range(2)]
+            for half, tried in enumerate(halves):
+                fitted = halves[1 - half]
+                way = (
+                    self.config.norm,
+                    self.climbs,
+                    self.queries,
+                    self.config.draws,
+                    self.config.steps,
+                    self.batch_size,
+                )
                 key = (UNIVERSAL, label, half, epsilon, *way, self.seed)
                 arrays = self.store.get(*key)
                 if arrays is None:
@@ -186,8 +201,8 @@ class _Work:
 
     def _transferred(self, fitted: Sequence[int], tried: Sequence[int], epsilon: float) -> NDArray[np.float32]:
         """Scores of the tried images under the perturbation that was found on the fitted ones."""
-        step = max(1, len(fitted) // MAX_FITTED)
-        fitted = fitted[::step][:MAX_FITTED]
+        count = min(MAX_FITTED, len(fitted))
+        fitted = [fitted[i * len(fitted) // count] for i in range(count)]
         if tried and not fitted:  # nothing to find it on
             return np.full(len(tried), np.nan, dtype=np.float32)
         delta = self._common(fitted, epsilon) if tried else 0.0
@@ -198,7 +213,8 @@ class _Work:
         """The perturbation with the highest mean objective over these images."""
         objective, images, norm = self.objective(fitted), self.images(fitted), self.config.norm
         searches = [None] * self.climbs + [Square(queries=UNIVERSAL_QUERIES, norm=norm)] * self.queries
-        found, passes = [], -(-self.config.steps // -(-len(fitted) // BATCH))
+        batch = min(BATCH, self.batch_size)
+        found, passes = [], -(-self.config.steps // -(-len(fitted) // batch))
         for search in searches:
             generator = torch_generator(self.seed, UNIVERSAL)
             delta = universal_perturbation(
@@ -207,11 +223,12 @@ class _Work:
                 epsilon=epsilon,
                 norm=norm,
                 passes=passes,
-                batch_size=BATCH,
+                batch_size=batch,
                 search=search,
                 generator=generator,
             )
-            wrong = self.scores((images + delta).clamp(0, 1)) * away(self.labels[list(fitted)]).numpy()
+            parts = [self.scores((part + delta).clamp(0, 1)) for part in torch.split(images, self.batch_size)]
+            wrong = np.concatenate(parts) * away(self.labels[list(fitted)]).numpy()
             found.append((float(wrong.mean()), delta))
         return max(found, key=lambda pair: pair[0])[1]
 
@@ -221,7 +238,7 @@ def threat_rows(threats: Sequence[Threat], labels: NDArray[np.bool_], subject: S
     rows = []
     for threat in threats:
         value, reason = (
-            (None, "found on other images of the class, and there is one image")
+            (None, "found on other objects of the class, and there is one")
             if np.isnan(threat.scores).any()
             else defined(auroc, threat.scores, labels)
         )

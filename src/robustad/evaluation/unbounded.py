@@ -41,6 +41,8 @@ def check_unbounded(patient: Patient) -> tuple[bool | None, str, float | None]:
     one place at a time only.
     """
     count = min(16, len(patient.images))
+    if len(patient.images) < 2:
+        return None, "needs two images", None
     labels = patient.labels[:count]
     scores = patient.clean * away(labels).to(patient.clean)[:, None]  # (count, N): as each of the first ones sees all
     scores[torch.arange(count), torch.arange(count)] = -torch.inf
@@ -49,14 +51,10 @@ def check_unbounded(patient: Patient) -> tuple[bool | None, str, float | None]:
         (rest,) = (~crossed).nonzero(as_tuple=True)
         if len(rest):
             images = patient.images[rest] if start == 0 else _others(patient, rest, goals[rest], start)
-            crossed[rest] = _climb(
-                patient.witness,
-                images,
-                labels[rest],
-                goals[rest],
-                length=length,
-                smooth=smooth,
+            parts = zip(
+                *(torch.split(whole, patient.batch_size) for whole in (images, labels[rest], goals[rest])), strict=True
             )
+            crossed[rest] = torch.cat([_climb(patient.witness, *part, length=length, smooth=smooth) for part in parts])
     share = float(crossed.float().mean())
     why = (
         f"{share:.0%} of {count} images come within {NEAR:g} standard deviations of the most wrong score of any other "

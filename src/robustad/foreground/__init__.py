@@ -2,7 +2,7 @@
 
 from robustad.foreground.cam import GradCAM
 from robustad.foreground.classical import Decision, decide
-from robustad.foreground.files import find_mask, read_foreground, write_mask, write_masks
+from robustad.foreground.files import read_foreground, write_mask, write_masks
 from robustad.foreground.methods import FOREGROUND
 from robustad.foreground.sheet import contact_sheet, thumbnail_with_mask
 
@@ -12,7 +12,6 @@ __all__ = [
     "GradCAM",
     "contact_sheet",
     "decide",
-    "find_mask",
     "read_foreground",
     "thumbnail_with_mask",
     "write_mask",

@@ -1,8 +1,8 @@
-"""Foreground masks as files: finding, reading and writing them."""
+"""Foreground masks as files: reading and writing them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,47 +14,16 @@ from robustad.errors import ImageError
 from robustad.files import atomic_path
 from robustad.foreground._clean import Mask
 from robustad.foreground.methods import FOREGROUND
-from robustad.images import IMAGE_EXTENSIONS, binarise_mask, read_image, read_mask
-
-MASK_FOLDER = "foreground_mask"
+from robustad.images import binarise_mask, read_image, read_mask
 
 
-def find_mask(image_path: str | Path, folder: str | Path | None = None) -> Path | None:
-    """The mask that belongs to a picture: same file name, or same stem with another image extension.
-
-    Args:
-        image_path: The picture.
-        folder: Where the masks lie; by default a folder ``foreground_mask`` beside the picture's folder (the layout of
-            the published data sets) or in it.
-
-    Returns:
-        Path of the mask, or None.
-    """
-    image = Path(image_path)
-    folders = [Path(folder)] if folder is not None else [image.parent.parent / MASK_FOLDER, image.parent / MASK_FOLDER]
-    for place in folders:
-        names = [place / image.name, *(place / f"{image.stem}{extension}" for extension in (".png", *IMAGE_EXTENSIONS))]
-        for path in names:
-            if path.is_file():
-                return path
-    return None
-
-
-def read_foreground(path: str | Path, shape: tuple[int, int] | None = None, *, published: bool = False) -> Mask:
-    """Read a mask.
-
-    Args:
-        path: Mask file; grey above 127 is foreground (or every non-zero value, where nothing is that bright).
-        shape: Height and width to bring it to, nearest pixel; None keeps the file's.
-        published: Only grey 255 counts, as in the released code.
+def read_foreground(path: str | Path) -> Mask:
+    """Read a mask: grey above 127 is foreground (or every non-zero value, where nothing is that bright).
 
     Raises:
         ImageError: If the file cannot be read, or nothing in it is foreground.
     """
-    grey = read_mask(path)
-    if shape is not None and grey.shape != shape:
-        grey = np.asarray(Image.fromarray(grey).resize((shape[1], shape[0]), Image.Resampling.NEAREST))
-    mask = grey == 255 if published else binarise_mask(grey)
+    mask = binarise_mask(read_mask(path))
     if not mask.any():
         raise ImageError(f"{path} marks no foreground; write 255 where the object is, or delete the file")
     return mask
@@ -65,7 +34,6 @@ def write_masks(
     out_dir: str | Path,
     method: str = "classical",
     *,
-    progress: Callable[[int, int], object] | None = None,
     overwrite: bool = True,
 ) -> list[Path]:
     """Write the foreground mask of each picture as ``out_dir/STEM.png``, 0 and 255; a file is whole or absent.
@@ -74,7 +42,6 @@ def write_masks(
         image_paths: Pictures.
         out_dir: Where to write; made if missing.
         method: A key of `FOREGROUND`.
-        progress: Called after each picture with the number done and the total.
         overwrite: False keeps masks that exist, e.g. to resume, or to keep those corrected by hand.
 
     Returns:
@@ -87,11 +54,9 @@ def write_masks(
     find = FOREGROUND[check_choice("method", method, FOREGROUND)]
     sources = [Path(path) for path in image_paths]
     targets = _targets(sources, Path(out_dir))
-    for done, (source, target) in enumerate(zip(sources, targets, strict=True), start=1):
+    for source, target in zip(sources, targets, strict=True):
         if overwrite or not target.exists():
             write_mask(find(read_image(source)), target)
-        if progress is not None:
-            progress(done, len(sources))
     return targets
 
 

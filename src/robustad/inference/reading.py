@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from robustad._ahead import ahead
 from robustad._checks import check_at_least
 from robustad.errors import ImageError
 from robustad.images import read_image, read_square, resize_image
@@ -83,18 +83,7 @@ def read_ahead(
     """
     check_at_least("num_workers", num_workers, 1)
     check_at_least("window", window, 1)
-    with ThreadPoolExecutor(num_workers, thread_name_prefix="robustad-read") as pool:
-        pending: deque[Future[Read[Value]]] = deque()
-        try:
-            for source in sources:
-                pending.append(pool.submit(_attempt, read, source))
-                if len(pending) >= window:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            for future in pending:  # the consumer stopped early: do not read what nobody wants
-                future.cancel()
+    return ahead(partial(_attempt, read), sources, num_workers=num_workers, window=window)
 
 
 def _attempt(read: Callable[[Path], Value], source: Source) -> Read[Value]:

@@ -93,6 +93,7 @@ def environment() -> Environment:
         epsilon=format_epsilon,
         figure=_figure,
         label=lambda name: _LABELS.get(name, name),
+        score=_score,
         norm=lambda name: NORM_SIGNS.get(name, name),
         spread=spread_text,
     )
@@ -101,6 +102,11 @@ def environment() -> Environment:
 
 def _figure(value: float | None, digits: int = 3) -> str:
     return "–" if value is None else f"{value:.{digits}f}".replace("-", "−")
+
+
+def _score(value: float) -> str:
+    """Scores have any scale, unlike metrics."""
+    return f"{value:.4g}".replace("-", "−")
 
 
 def _decision(score: float, threshold: float | None, anomalous: bool | None) -> Markup:

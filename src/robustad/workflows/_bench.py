@@ -29,7 +29,7 @@ from robustad.evaluation import (
 from robustad.evaluation.health import COMPANY
 from robustad.reporting import pick_examples
 from robustad.workflows._candidate import Candidate
-from robustad.workflows._health import examine
+from robustad.workflows._health import NUM_IMAGES, examine
 from robustad.workflows.test_config import RADII, TestConfig
 
 DRAWS = 8
@@ -65,7 +65,8 @@ class Bench:
             return []
         radii = check_radii(self.config.radii if self.config.norm == "linf" else RADII["linf"]) or (2 / 255,)
         middle = radii[(len(radii) - 1) // 2]
-        return examine(self.candidate.detector, self.dataset, epsilon=middle, seed=self.config.seed, store=self.store)
+        common = self._common | {"batch_size": min(NUM_IMAGES, self.config.batch_size)}
+        return examine(self.candidate.detector, self.dataset, epsilon=middle, **common)
 
     def evaluation(self, verdicts: list[Verdict], other: Candidate | None) -> Evaluation:
         """Scores clean and under attack; where the gradient is in doubt, a black box has the last word.
@@ -104,9 +105,9 @@ class Bench:
         """What is certain, if asked for; unless company is known to change no score, copies are scored alone."""
         if self.config.certificate is None:
             return []
-        options: dict[str, Any] = {"seed": self.config.seed, "store": self.store}
+        options = self._common
         if not any(verdict.name == COMPANY and verdict.passed for verdict in verdicts):
-            options["batch_size"] = 1  # copies that know of each other are no independent samples
+            options |= {"batch_size": 1}  # copies that know of each other are no independent samples
         found = evaluate_certified(self.candidate.detector, self.dataset, self.config.certificate, **options)
         return certified_rows(found, self.subject)
 
@@ -115,7 +116,12 @@ class Bench:
         if not self.config.stickers and not self.config.universal:
             return []
         doubts = Doubts.of(verdicts)
-        config = replace(self.config.threats, draws=self._draws(doubts), without_gradient=bool(doubts.reasons))
+        config = replace(
+            self.config.threats,
+            draws=self._draws(doubts),
+            white_box=not doubts.no_gradient,
+            without_gradient=bool(doubts.reasons),
+        )
         found = evaluate_threats(self.candidate.detector, self.dataset, config, **self._common)
         return threat_rows(found, self.labels, self.subject)
 

@@ -48,9 +48,9 @@ class DataConfig:
     download: bool = False
 
     def __post_init__(self) -> None:
-        for name in _PATHS:  # callers in Python may give texts
-            if isinstance(value := getattr(self, name), str):
-                object.__setattr__(self, name, Path(value))
+        for name in _PATHS:  # callers in Python may give texts, files a home directory
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, Path(value).expanduser())
         check_choice("data", self.data, CATALOG)
         self._check_used()
         if self.against is None:
@@ -177,6 +177,7 @@ def thinned(samples: Sequence[Sample], limit: int | None) -> list[Sample]:
     for label in (False, True):
         members = [index for index, sample in enumerate(samples) if sample.label == label]
         least = max(1, limit // 4)
-        count = min(max(least, min(round(limit * len(members) / len(samples)), limit - least)), len(members))
+        most = limit if len(members) == len(samples) else limit - least
+        count = min(max(least, min(round(limit * len(members) / len(samples)), most)), len(members))
         chosen |= {members[round(i * (len(members) - 1) / max(1, count - 1))] for i in range(count)}
     return [samples[index] for index in sorted(chosen)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Sequence
 
@@ -19,7 +20,13 @@ NUM_IMAGES = 32
 
 
 def examine(
-    detector: nn.Module, dataset: ImageDataset, *, epsilon: float, seed: int, store: Store | None = None
+    detector: nn.Module,
+    dataset: ImageDataset,
+    *,
+    epsilon: float,
+    seed: int,
+    batch_size: int = NUM_IMAGES,
+    store: Store | None = None,
 ) -> list[Verdict]:
     """Whether the attacked figures of ``detector`` can be believed; see `robustad.evaluation.check_health`.
 
@@ -28,9 +35,11 @@ def examine(
         dataset: Where images come from; a few of each class are used.
         epsilon: Radius at which attacks are compared.
         seed: Of random directions and of the black box.
+        batch_size: Images of a pass, which bounds the memory.
         store: Where finished verdicts are kept.
     """
-    stored = store.get("health", EDITION, epsilon, seed) if store else None
+    key = ("health", EDITION, epsilon, seed, batch_size)
+    stored = store.get(*key) if store else None
     if stored is not None:
         return [Verdict(**verdict) for verdict in json.loads(str(stored["verdicts"]))]
     chosen = _mixed(dataset.samples)
@@ -38,19 +47,21 @@ def examine(
     labels = torch.tensor([dataset.samples[index].label for index in chosen])
     with Progress("examining", len(CHECKS), unit="checks") as shown:
         note: Callable[[str], None] = lambda name: shown.move_to(list(CHECKS).index(name), note=name)  # noqa: E731
-        verdicts = check_health(detector, images, labels, epsilon=epsilon, seed=seed, on_check=note)
+        verdicts = check_health(
+            detector, images, labels, epsilon=epsilon, seed=seed, batch_size=batch_size, on_check=note
+        )
     if store:
         text = json.dumps([verdict._asdict() for verdict in verdicts])
-        store.put({"verdicts": np.array(text)}, "health", EDITION, epsilon, seed)
+        store.put({"verdicts": np.array(text)}, *key)
     return verdicts
 
 
 def _mixed(samples: Sequence[Sample]) -> list[int]:
-    """Indices of a few samples, normal and anomalous ones in turn."""
+    """Indices of a few samples, normal and anomalous ones in turn as long as there are both."""
     few = thinned(samples, NUM_IMAGES)
     index = {id(sample): number for number, sample in enumerate(samples)}
     classes = [thinned([s for s in samples if s.label == label], NUM_IMAGES // 2) for label in (False, True)]
     if not all(classes):
         return [index[id(sample)] for sample in few]
-    pairs = [sample for pair in zip(*classes, strict=False) for sample in pair]
-    return [index[id(sample)] for sample in pairs]
+    pairs = itertools.zip_longest(*classes)
+    return [index[id(sample)] for pair in pairs for sample in pair if sample is not None]

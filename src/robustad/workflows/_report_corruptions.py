@@ -25,20 +25,28 @@ def corruption_table(rows: Sequence[Row], detector: str, *, calibrated: bool) ->
     own = select(rows, detector=detector)
     names = list(dict.fromkeys(row.attack for row in own if row.epsilon))
     figures = {name: _line(own, [name], severities) for name in names}
-    last = f"AUROC, {severities[-1]:g}"
     rule = "the detector's own" if calibrated else "the one that 5 % of the clean normal images lie above"
     return MetricTable(
         caption="Corruptions by severity, the most harmful first",
         rows=(
             _row("clean", _line(own, ["none"], severities)),
             _row("mean of all corruptions", _line(own, names, severities), emphasis=True),
-            *(_row(name, figures[name]) for name in sorted(names, key=lambda name: figures[name][last] or 0.0)),
+            *(
+                _row(name, figures[name])
+                for name in sorted(names, key=lambda name: _harm(figures[name], severities), reverse=True)
+            ),
             *_baseline(select(rows, detector=BASELINE), names, severities, detector),
         ),
         note=f"False alarms and misses are shares at one fixed threshold, {rule}: what happens on a line.",
         head="Corruption, severity",
         by_radius=False,
     )
+
+
+def _harm(line: Figures, severities: Sequence[float]) -> float:
+    """At the highest severity: how much is lost, or without images of defects how often the line would stop."""
+    lost, stops = (line[f"{title}, {severities[-1]:g}"] for title in ("AUROC", "false alarms"))
+    return (stops or 0.0) if lost is None else 1 - lost
 
 
 def _line(rows: Sequence[Row], names: Sequence[str], severities: Sequence[float]) -> Figures:

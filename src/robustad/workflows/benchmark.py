@@ -20,7 +20,6 @@ from robustad._checks import check_at_least
 from robustad._configs import LIMITS, from_plain
 from robustad.errors import CheckpointError, RobustadError
 from robustad.evaluation import BASELINE, Results, Row
-from robustad.evaluation.health import EDITION
 from robustad.files import write_text
 from robustad.reporting import Board, boards, leaderboard_html, leaderboard_markdown
 from robustad.training.state import STATE_FILE
@@ -28,7 +27,7 @@ from robustad.workflows._candidate import digest_of, info_of
 from robustad.workflows._data import DataConfig, fingerprint, images_of, thinned
 from robustad.workflows._run import CHECKPOINT, CONFIG_FILE
 from robustad.workflows.fit import FitConfig, fit, fit_config, resume_config
-from robustad.workflows.test import REPORT, RESULTS, test
+from robustad.workflows.test import EDITIONS, REPORT, RESULTS, test
 from robustad.workflows.test_config import TestConfig, settings
 
 LEADERBOARD = "leaderboard"
@@ -234,14 +233,21 @@ def finished(place: Place, config: TestConfig) -> Results | None:
     path = place.folder / "test" / RESULTS
     if not (path.is_file() and path.with_name(REPORT).is_file()):
         return None
-    results = Results.read(path)
-    wanted: dict[str, Any] = {"config": settings(config), "data": place.data.resolved().to_dict()}
-    wanted["health_edition"] = EDITION
+    wanted: dict[str, Any] = {"config": settings(config), "data": place.data.resolved().to_dict(), "editions": EDITIONS}
     try:
+        results = Results.read(path)
         wanted["checkpoint"] = digest_of(place.checkpoint)
+        wanted["transfer"] = digest_of(config.transfer) if config.transfer else None
         _, images = images_of(place.data, part=config.part, seed=int(info_of(place.checkpoint).get("seed", 0)))
         wanted["images"] = fingerprint(thinned(images, config.max_images), truth=True)
-    except (OSError, KeyError, ValueError, RobustadError):  # what is wrong is said when the cell is measured
+    except (
+        OSError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        ValueError,
+        RobustadError,
+    ):  # measuring it says what is wrong
         return None
     found = {name: results.details.get(name) for name in wanted}
     return results if json.dumps(found) == json.dumps(wanted) else None

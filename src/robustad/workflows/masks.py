@@ -10,8 +10,11 @@ from robustad._checks import check_at_least, check_choice
 from robustad._progress import progress
 from robustad.errors import ImageError, LayoutError
 from robustad.foreground import FOREGROUND, contact_sheet, read_foreground, thumbnail_with_mask, write_masks
-from robustad.foreground.files import MASK_FOLDER
 from robustad.images import list_images, read_image
+
+MASK_FOLDER = "foreground_mask"
+PUBLISHED = ("good", "ok", "normal")
+"""Names that training folders have in data sets, beside which masks lie; so that sibling folders never share one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +47,8 @@ def masks(
 
     Args:
         folder: Images, with sub-folders, which are mirrored.
-        out: Folder of the masks; None = ``foreground_mask`` beside ``folder``, where training looks for it.
+        out: Folder of the masks; None = a folder beside ``folder``: ``foreground_mask``, where training looks for it,
+            if that of a data set is meant (`PUBLISHED`), else ``FOLDER_foreground_mask``.
         method: A key of `robustad.foreground.FOREGROUND`.
         sheet: The contact sheet; None = ``OUT_sheet.png`` beside ``out``.
         sheet_images: Images on it, spread evenly over the folder.
@@ -64,7 +68,7 @@ def masks(
     images = list_images(base, recursive=True)
     if not images:
         raise LayoutError(f"no images in {base}; expected files such as .png, .jpg, .bmp or .tif")
-    target = base.resolve().parent / MASK_FOLDER if out is None else Path(out)
+    target = _default_place(base.resolve()) if out is None else Path(out)
     picture = target.with_name(f"{target.name}_sheet.png") if sheet is None else Path(sheet)
     for name, path in (("out", target), ("sheet", picture)):
         if base.resolve() in (path.resolve(), *path.resolve().parents):
@@ -98,7 +102,9 @@ def write_sheet(pairs: Sequence[tuple[Path, Path]], path: Path, base: Path) -> l
     for image, mask in pairs:  # one at a time: pictures may be large
         try:
             picture = read_image(image)
-            found = read_foreground(mask, (picture.shape[0], picture.shape[1]))
+            found = read_foreground(mask)
+            if found.shape != picture.shape[:2]:
+                raise ImageError(f"mask {mask} has another size than {image}; make it again (--overwrite)")
             shown[image.relative_to(base).as_posix()] = thumbnail_with_mask(picture, found)
         except ImageError as error:
             errors.append(str(error))
@@ -106,6 +112,11 @@ def write_sheet(pairs: Sequence[tuple[Path, Path]], path: Path, base: Path) -> l
         raise ImageError(errors[0])
     contact_sheet(list(shown.values()), path, captions=list(shown))
     return errors
+
+
+def _default_place(folder: Path) -> Path:
+    known = folder.name.lower() in PUBLISHED
+    return folder.parent / (MASK_FOLDER if known else f"{folder.name}_{MASK_FOLDER}")
 
 
 def _check_none(places: dict[Path, Path]) -> None:

@@ -23,7 +23,8 @@ from robustad.evaluation import (
     evaluation_rows,
     kind_rows,
 )
-from robustad.evaluation.health import EDITION
+from robustad.evaluation.health import EDITION as HEALTH
+from robustad.evaluation.store import EDITION as ATTACKS
 from robustad.evaluation.witness import gradient_lack
 from robustad.files import read_json, write_json
 from robustad.inference import pick_device
@@ -44,6 +45,8 @@ RESULTS, REPORT = "results.json", "report.html"
 _CACHE = "test-cache"  # not "cache": the folder may be a training run's
 _PIXELS = "images"  # beside the finished pieces in it
 _ABOUT = "about.json"  # likewise: which test they are of
+EDITIONS = {"health": HEALTH, "attacks": ATTACKS}
+"""Results of other ones are not comparable: a benchmark makes them again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +119,12 @@ def test(
         command=command or test_command(checkpoint, data, asdict(config), asdict(TestConfig()), folder),
         started=started,
     )
-    return _write(findings, config, folder, store, truth, unchanged=unchanged)
+    digests: dict[str, str | None] = {
+        "checkpoint": loaded.digest,
+        "transfer": None if other is None else other.digest,
+        "images": truth,
+    }
+    return _write(findings, config, folder, store, digests, unchanged=unchanged)
 
 
 test.__test__ = False  # type: ignore[attr-defined]
@@ -186,17 +194,22 @@ def _measured(bench: Bench, other: Candidate | None, **about: Any) -> Findings:
 
 
 def _write(
-    findings: Findings, config: TestConfig, folder: Path, store: Store, truth: str, *, unchanged: bool | None
+    findings: Findings,
+    config: TestConfig,
+    folder: Path,
+    store: Store,
+    digests: dict[str, str | None],
+    *,
+    unchanged: bool | None,
 ) -> TestResult:
     loaded = findings.candidate
     details: dict[str, Any] = evaluation_details(findings.evaluation) | {
-        "checkpoint": loaded.digest,
+        **digests,
         "config": settings(config),
         "data": findings.data.resolved().to_dict(),
-        "images": truth,
         "training_images_unchanged": unchanged,
         "health": [verdict._asdict() for verdict in findings.verdicts],
-        "health_edition": EDITION,
+        "editions": EDITIONS,
     }
     results = Results.of_run(
         loaded.title or "test",

@@ -46,7 +46,6 @@ GENTLY = {"training": {"learning_rate": 3e-4, "epsilon_warmup": 0.0, "augment": 
 STARTS: dict[str, tuple[bool, dict[str, Any]]] = {
     "default": (False, {}),
     "default, trained gently": (False, GENTLY),
-    "pretrained": (True, {}),
     "pretrained, trained gently": (True, GENTLY),
 }
 """Lines of `pretraining`: whether the weights of `robustad pretrain` are started from, and what differs otherwise."""

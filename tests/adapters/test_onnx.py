@@ -52,11 +52,12 @@ def test_outputs_are_found_by_name_where_shapes_do_not_say_which(tmp_path):
         from_onnx(write_model(tmp_path / "unclear.onnx", names=("first", "anomaly_map"), extra=("second",)))
 
 
-def test_what_is_one_number_for_all_images_is_no_score(tmp_path):
-    path = write_model(tmp_path / "a.onnx", names=("probability", "anomaly_map"), constants=("threshold",))
+@pytest.mark.parametrize("batch", ["N", 1])
+def test_what_is_one_number_for_all_images_is_no_score(tmp_path, batch):
+    path = write_model(tmp_path / "a.onnx", names=("chance", "anomaly_map"), constants=("threshold",), batch=batch)
     torch.testing.assert_close(from_onnx(path)(images()).scores, truth(images())[0])
     with pytest.raises(CheckpointError, match="no output of floats"):
-        from_onnx(write_model(tmp_path / "b.onnx", score_shape="none", constants=("threshold",)))
+        from_onnx(write_model(tmp_path / "b.onnx", score_shape="none", constants=("threshold",), batch=batch))
 
 
 def test_tokens_are_no_map_unless_they_are_called_so(tmp_path):

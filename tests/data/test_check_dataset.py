@@ -117,9 +117,9 @@ def test_default_place_must_exist(tmp_path, monkeypatch):
 
 
 def test_an_object_on_both_sides_is_named(tmp_path, picture):
-    for index in range(4):
+    for index in range(5):
         picture(tmp_path / f"{index}.png", 10 * index)
-    samples = [Sample(tmp_path / f"{i}.png", i == 3, None, None, f"patient{i // 2}", f"{i}.png") for i in range(4)]
+    samples = [Sample(tmp_path / f"{i}.png", i == 4, None, None, f"patient{i // 2 % 2}", f"{i}.png") for i in range(5)]
     assert check_split(Split(samples[:2], samples[2:])) == []
     (problem,) = check_split(Split(samples[:3], samples[3:]))
-    assert "1 test images of patient1, which training images show, too" in problem.text
+    assert "1 normal test images of patient1, which training images show, too" in problem.text

@@ -128,11 +128,19 @@ def test_a_folder_of_unknown_meaning_is_no_reason_to_test_on_normal_images_alone
 
 
 @pytest.mark.parametrize(
-    ("defects", "text"),
-    [("scratched", "holds fine, scratched"), ("fine/NG", "holds NG"), ("fine/Data/Masks", "holds Masks")],
+    ("good", "defects", "text"),
+    [
+        ("fine", "scratched", "holds fine, scratched"),
+        (".", "scratched", r"holds \., scratched"),
+        ("line1/fine", "line1/scratched", "holds line1/fine, line1/scratched"),
+        ("fine", "fine/NG", "holds NG"),
+        ("fine", "fine/Data/Masks", "holds Masks"),
+        ("train/OK", "train/NG", "train holds NG"),
+    ],
 )
-def test_defects_are_not_trained_on_because_nobody_knows_their_folder(root, picture, defects, text):
-    picture(root / "apart/fine/1.png")
+def test_defects_are_not_trained_on_because_nobody_knows_their_folder(root, picture, good, defects, text):
+    picture(root / "apart" / good / "1.png")
+    picture(root / "apart" / good / "2.png")
     assert not any(sample.label for sample in load_samples("folder", root / "apart").train)
     picture(root / "apart" / defects / "1.png")
     with pytest.raises(LayoutError, match=f"{text}, and it does not say which images are normal"):

@@ -391,3 +391,10 @@ def test_too_little_memory_is_no_lack_of_float64():
 
     with pytest.raises(torch.OutOfMemoryError):
         verdicts(large)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 32])
+def test_company_is_asked_for_however_few_images_a_pass_has(batch_size):
+    images, labels, _ = made_batch(16)
+    found = {v.name: v for v in check_health(ScoreOnly(Sociable()), images, labels, batch_size=batch_size)}
+    assert found["Company changes nothing"].passed is False

@@ -55,8 +55,11 @@ class OnnxScorer:
         self.path, self.session = path, _session(path)
         self.input = _input(self.session.get_inputs(), path, image_size)
         count = self.input.batch or _PROBED
-        found = self._run(np.full((count, 3, self.input.size, self.input.size), 0.5))
-        self.scores, self.maps = _chosen(found, path, count)
+        grey = np.full((count, 3, self.input.size, self.input.size), 0.5)
+        found, other = self._run(grey), self._run(grey * np.linspace(0, 2, self.input.size))
+        usual = {*_SCORE_NAMES, *_MAP_NAMES}
+        kept = {n: v for n, v in found.items() if n.lower() in usual or not np.array_equal(v, other[n])}
+        self.scores, self.maps = _chosen(kept, path, count)
 
     def __call__(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Scores, and maps where the model gives some, on the images' device and in their type."""
@@ -92,8 +95,8 @@ def from_onnx(path: str | Path, *, image_size: int | None = None, name: str | No
 
     The file says how large images are and where their channels lie. Outputs are found by the names that are usual
     (``pred_score``, ``anomaly_map`` and the like) or else by their shapes: scores ``(N,)`` or ``(N, 1)``, maps
-    ``(N, 1, H, W)`` or ``(N, H, W)``, which are brought to the images' size. A model of a fixed batch size gets its
-    images in pieces.
+    ``(N, 1, H, W)``, or ``(N, H, W)`` if square, which are brought to the images' size. What is the same for different
+    images is neither, unless it is called so. A model of a fixed batch size gets its images in pieces.
 
     Args:
         path: The file; needs the extra ``onnx``.
@@ -173,7 +176,7 @@ def _chosen(found: dict[str, Array], path: Path, count: int) -> tuple[str, str |
     scores = [name for name, value in floats.items() if value.ndim == 1 or (value.ndim == 2 and value.shape[1] == 1)]
     planes = [name for name, value in floats.items() if value.ndim == 3 or (value.ndim == 4 and value.shape[1] == 1)]
     # tokens have three dimensions, too, and are hardly as many as they are long
-    maps = [name for name in planes if name.lower() in _MAP_NAMES or len({*floats[name].shape[-2:]}) == 1]
+    maps = [n for n in planes if floats[n].ndim == 4 or n.lower() in _MAP_NAMES or len({*floats[n].shape[1:]}) == 1]
     shapes = ", ".join(f"{name} {value.shape}" for name, value in found.items())
     score = _one(scores, _SCORE_NAMES)
     if score is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ from robustad.cli.faults import PARTIAL, UsageError
 from robustad.cli.output import note, say
 from robustad.cli.parsing import Parser
 
-_OUT = "folder of the masks; default: FOLDER_foreground_mask beside it (foreground_mask beside good, ok, normal)"
+_OUT = "folder of the masks; default: FOLDER_foreground_mask beside it (foreground_mask beside good, ok, normal, train)"
 
 
 def build(words: Sequence[str] = ()) -> Parser:
@@ -39,7 +40,8 @@ def run(arguments: Any) -> int:
     )
     say(f"{result.num_masks:,} masks: {result.out}")
     say(f"look at them first: {result.sheet}")
-    say(f"then: robustad fit --normal {arguments.images} --data.foreground {result.out} (a data set finds its own)")
+    words = ["robustad", "fit", "--normal", str(arguments.images), "--data.foreground", str(result.out)]
+    say(f"then: {shlex.join(words)} (a data set finds its own)")
     for error in result.errors:
         note(error)
     return PARTIAL if result.errors else 0

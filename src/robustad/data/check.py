@@ -162,13 +162,14 @@ def _shared_pictures(split: Split, reader: _Reader) -> Iterator[Problem]:
 
 
 def _shared_groups(split: Split) -> Iterator[Problem]:
-    """Objects of which some pictures are trained on and others tested."""
+    """Objects of which some normal pictures are trained on and others tested; defects have no other side to be on."""
     trained, tested = {sample.group for sample in split.train}, dict[str, list[Sample]]()
     for sample in split.test:
-        tested.setdefault(sample.group, []).append(sample)
+        if not sample.label:
+            tested.setdefault(sample.group, []).append(sample)
     for group, samples in tested.items():
         if group in trained:
-            text = f"{len(samples)} test images of {group}, which training images show, too; keep all of it on one side"
+            text = f"{len(samples)} normal test images of {group}, which training images show, too; keep it on one side"
             yield Problem(samples[0].path, text)
 
 

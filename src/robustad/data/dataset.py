@@ -29,7 +29,7 @@ from robustad.images import (
     resize_mask,
 )
 
-_CACHE_VERSION = 1
+_CACHE_VERSION = 2
 _PLANES = 5  # red, green, blue, mask, foreground
 
 

@@ -83,8 +83,9 @@ def load_root(root: Path, *, seed: int = 0) -> Split:
         stray = [path.name for path in found.values() if path is not None]
         if stray:
             raise LayoutError(f"{root} holds {', '.join(stray)} but no folder `normal`; add one with the good images")
-        _check_all_normal(root)
+        _check_all_normal(root, several=False)
         return load_folder(root, seed=seed)
+    _check_all_normal(normal, several=True)
     if found["anomalous"] is None:
         known = {normal, *found.values()}
         others = [path for path in sorted(root.iterdir()) if path.is_dir() and path not in known]
@@ -104,16 +105,21 @@ def load_root(root: Path, *, seed: int = 0) -> Split:
     )
 
 
-def _check_all_normal(root: Path) -> None:
-    """Defects in folders of names that nobody thought of would be trained on."""
-    places = [path.relative_to(root).parent.parts for path in list_images(root, recursive=True)]
+def _check_all_normal(folder: Path, *, several: bool) -> None:
+    """Defects in folders of names that nobody thought of would be trained on.
+
+    Args:
+        folder: Taken as normal images with all that is below.
+        several: Whether images may lie in several places of it: its name says that they are normal.
+    """
+    places = {path.relative_to(folder).parent for path in list_images(folder, recursive=True)}
     telling = {*_NAMES["anomalous"], *_NAMES["masks"], *_NAMES["foreground"]}
-    deeper = sorted({name for parts in places for name in parts if name.lower() in telling})
-    folders = sorted({parts[0] for parts in places if parts})
-    if deeper or len(folders) > 1:
+    named = sorted({part for place in places for part in place.parts if part.lower() in telling})
+    if named or (len(places) > 1 and not several):
+        shown = ", ".join(named or sorted(place.as_posix() for place in places)[:3])
         raise LayoutError(
-            f"{root} holds {', '.join(deeper or folders)}, and it does not say which images are normal; call their "
-            "folder `normal` and the one of defects `anomalous`, or name each folder by its own option (--normal DIR)"
+            f"{folder} holds {shown}, and it does not say which images are normal; call their folder `normal` and the "
+            "one of defects `anomalous`, or name each folder by its own option (--normal DIR)"
         )
 
 

@@ -84,9 +84,13 @@ class Batch:
         results = [self.run(run, epsilon) for run in plan.runs]
         if not plan.worst_of and len(results) == 1:
             return results[0]
-        worst = worst_case([self.clean, *results], self.scene.labels)
-        # of several calls the worst one is worse than the next: images that were chosen are seen once more
-        return worst if self._draws == 1 else self._seen(worst.images)
+        if self._draws == 1:
+            return worst_case([self.clean, *results], self.scene.labels)
+        # of single calls the worst is worse than the next one: means choose, and what is chosen is seen once more
+        mean = averaged(self.scene, self._draws).detector
+        with torch.no_grad():
+            judged = [replace(result, scores=in_range(mean.scores(result.images))) for result in (self.clean, *results)]
+        return self._seen(worst_case(judged, self.scene.labels).images)
 
     def run(self, run: Run, epsilon: float) -> Attacked:
         """The images of one run."""
@@ -133,9 +137,13 @@ class Batch:
     def _seen(self, images: Tensor) -> Attacked:
         with torch.no_grad():
             prediction = self.scene.detector(images)
-        # a score that was driven out of its range is a score like others: the most wrong one, and not "undefined"
-        largest = torch.finfo(prediction.scores.dtype).max
-        return Attacked(images, prediction.scores.clamp(-largest, largest), prediction.anomaly_maps)
+        return Attacked(images, in_range(prediction.scores), prediction.anomaly_maps)
+
+
+def in_range(scores: Tensor) -> Tensor:
+    """A score that was driven out of its range is a score like others: the most wrong one, and not undefined."""
+    largest = min(torch.finfo(torch.float32).max, torch.finfo(scores.dtype).max)
+    return scores.clamp(-largest, largest)
 
 
 def stages(attack: Attack) -> tuple[Attack, PGD] | None:

@@ -17,6 +17,7 @@ from robustad._progress import Progress
 from robustad._random import torch_generator
 from robustad.attacks import APGD, AdversarialPatch, Attack, ScoreObjective, Square, universal_perturbation
 from robustad.data import ImageDataset
+from robustad.evaluation.ensemble import in_range
 from robustad.evaluation.figures import Subject, defined
 from robustad.evaluation.rows import Row
 from robustad.evaluation.store import Store
@@ -135,9 +136,10 @@ class _Work:
         witness = Witness(self.detector, draws=self.config.draws)
         return ScoreObjective(witness.scores, self.labels[list(index)].to(device_of(self.detector)))
 
-    def scores(self, images: Tensor) -> NDArray[np.float32]:
+    def scores(self, images: Tensor, *, draws: int = 1) -> NDArray[np.float32]:
+        witness = Witness(self.detector, draws=draws)
         with torch.no_grad():
-            found: NDArray[np.float32] = Witness(self.detector).scores(images).float().cpu().numpy()
+            found: NDArray[np.float32] = in_range(witness.scores(images)).float().cpu().numpy()
         if np.isnan(found).any():
             raise ValueError("the detector gave NaN for an attacked image; correct it, then test again")
         return found
@@ -165,12 +167,12 @@ class _Work:
         for look in looks:
             attack = AdversarialPatch(side=side, attack=look, draws=self.config.sticker_draws)
             stuck.append(attack(objective, images, seed=self.seed))
-        found = np.stack([self.scores(candidate) for candidate in stuck])  # (K, N)
+        found = np.stack([self.scores(candidate, draws=self.config.draws) for candidate in stuck])  # (K, N)
         worst = (found * away(self.labels[list(chunk)]).numpy()).argmax(axis=0)
         if self.config.draws == 1:
             taken: NDArray[np.float32] = np.take_along_axis(found, worst[None], axis=0)[0]
             return taken
-        # of several calls the worst one is worse than the next: those that were chosen are seen once more
+        # means chose, and what was chosen is seen once more: the worst of single calls is worse than the next one
         return self.scores(torch.stack([stuck[k][i] for i, k in enumerate(worst)]))
 
     def universal(self, epsilon: float, shown: Progress) -> Threat:

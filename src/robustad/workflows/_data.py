@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, cast
@@ -50,7 +51,7 @@ class DataConfig:
     def __post_init__(self) -> None:
         for name in _PATHS:  # callers in Python may give texts, files a home directory
             if (value := getattr(self, name)) is not None:
-                object.__setattr__(self, name, Path(value).expanduser())
+                object.__setattr__(self, name, Path(os.path.expanduser(value)))  # noqa: PTH111 - Path refuses ~nobody
         check_choice("data", self.data, CATALOG)
         self._check_used()
         if self.against is None:

@@ -233,9 +233,10 @@ def _gap_sentence(findings: Findings, worst: Cell) -> Iterator[str]:
     wins = {label: int((scores == worst.scores).sum()) for label, scores in worst.members.items()}
     label = max(wins, key=lambda name: wins[name])
     share = wins[label] / len(worst.scores)
+    most = f" For {share:.0%} of the images the worst is “{label}”." if share else ""  # none where scores are random
     yield (
         f"{text}, {gap:.3f} more than the worst case leaves: more steps, restarts and other goals move images that it "
-        f"leaves alone. For {share:.0%} of the images the worst is “{label}”."
+        f"leaves alone.{most}"
     )
 
 

@@ -45,8 +45,8 @@ def corruption_table(rows: Sequence[Row], detector: str, *, calibrated: bool) ->
 
 def _harm(line: Figures, severities: Sequence[float]) -> float:
     """At the highest severity: how much is lost, or without images of defects how often the line would stop."""
-    lost, stops = (line[f"{title}, {severities[-1]:g}"] for title in ("AUROC", "false alarms"))
-    return (stops or 0.0) if lost is None else 1 - lost
+    kept, stops = (line[f"{title}, {severities[-1]:g}"] for title in ("AUROC", "false alarms"))
+    return (stops or 0.0) if kept is None else 1 - kept
 
 
 def _line(rows: Sequence[Row], names: Sequence[str], severities: Sequence[float]) -> Figures:

@@ -13,7 +13,7 @@ from robustad.foreground import FOREGROUND, contact_sheet, read_foreground, thum
 from robustad.images import list_images, read_image
 
 MASK_FOLDER = "foreground_mask"
-PUBLISHED = ("good", "ok", "normal")
+PUBLISHED = ("good", "ok", "normal", "train")
 """Names that training folders have in data sets, beside which masks lie; so that sibling folders never share one."""
 
 

@@ -29,9 +29,10 @@ from robustad.backbones import start_facts
 from robustad.detectors import save_checkpoint
 from robustad.evaluation import BASELINE, EXACT, BenchmarkRow, Row, Suite, select
 from robustad.training import Engine
+from robustad.training.runlog import read_log
 from robustad.workflows import fit as workflow
 from robustad.workflows._data import DataConfig, load_split
-from robustad.workflows._run import CONFIG_FILE, claimed
+from robustad.workflows._run import CONFIG_FILE, LOG_FILE, claimed
 from robustad.workflows.fit import FitConfig, fit_config
 from robustad.workflows.pretrain import WEIGHTS, PretrainConfig, pretrain, resume_pretrain_config
 
@@ -90,8 +91,9 @@ def pretraining(updates: int = 1200, seeds: Sequence[int] = (0, 1, 2), images: i
                 gently = "-gently" * bool(options)
                 name = f"start-{start}{gently}-{_plain(data.label)}-{seed}-{updates}"
                 jobs[name] = partial(_trial, trained, config, name, title, images)
-    facts = {"pretraining": {"sha256": which, "bytes": weights.stat().st_size, **(start_facts(weights) or {})}}
-    write_found("pretraining", side_by_side(jobs), started, more=facts)
+    facts = {"sha256": which, "bytes": weights.stat().st_size, **(start_facts(weights) or {})}
+    facts["looks"] = [row for row in read_log(weights.with_name(LOG_FILE)) if "look_AUROC" in row]
+    write_found("pretraining", side_by_side(jobs), started, more={"pretraining": facts})
 
 
 def training_choices(

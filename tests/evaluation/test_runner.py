@@ -270,15 +270,6 @@ def test_stopping_early_saves_passes_and_changes_no_auroc(marked):
         assert figures[1][key] <= value + 1e-12 if key[0] == "pgd" else figures[1][key] == pytest.approx(value), key
 
 
-def test_no_image_is_left_alone_by_the_mean_of_several_calls(marked):
-    suite = Suite(attacks=("pgd",), steps=20, draws=2)
-    found = [
-        evaluate(TinyDetector().eval(), marked, replaced, epsilons=[64 / 255], show_progress=False)
-        for replaced in (suite, dataclasses.replace(suite, stop_early=True))
-    ]
-    assert np.array_equal(*(evaluation.cell("pgd", 64 / 255).scores for evaluation in found))
-
-
 def test_an_image_is_finished_when_it_ranks_behind_all_clean_ones_of_the_other_class():
     scores = np.array([0.1, 0.4, 0.3, 0.9], np.float32)
     labels = np.array([False, False, True, True])

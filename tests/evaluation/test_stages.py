@@ -171,3 +171,13 @@ def test_the_suite_chooses_and_reports_float32_scores(tmp_path, monkeypatch):
 
 def _keep(scores, labels):
     return [0]
+
+
+def test_no_image_is_left_alone_by_the_mean_of_several_calls(tmp_path):
+    dataset = made_dataset(tmp_path)
+    suite = Suite(attacks=("pgd",), steps=20, draws=2)
+    found = [
+        evaluate(TinyDetector().eval(), dataset, replaced, epsilons=[64 / 255], show_progress=False)
+        for replaced in (suite, dataclasses.replace(suite, stop_early=True))
+    ]
+    assert np.array_equal(*(evaluation.cell("pgd", 64 / 255).scores for evaluation in found))

@@ -342,18 +342,6 @@ def test_a_failed_check_reaches_stickers_and_universal_perturbations(checkpoints
     config = TestConfig(attacks=("pgd",), epsilons=(0.4,), norm="l2", steps=1, queries=5, **threats)
     test(checkpoints["maps"], data, config, tmp_path)
     assert asked == [ThreatConfig(**threats, norm="l2", without_gradient=True)]
-    cut = Verdict("Gradient is there", False, "the score has no gradient", None)
-    monkeypatch.setattr("robustad.workflows._bench.examine", lambda *args, **options: [cut])
-    test(checkpoints["maps"], data, config, tmp_path)
-    assert asked[1] == dataclasses.replace(asked[0], white_box=False)
-
-
-@pytest.mark.parametrize(("batch_size", "taken"), [(4, 4), (64, 32)])
-def test_health_checks_take_no_larger_passes_than_they_may(checkpoints, data, tmp_path, monkeypatch, batch_size, taken):
-    asked = []
-    monkeypatch.setattr("robustad.workflows._bench.examine", lambda *_, **options: asked.append(options) or [])
-    test(checkpoints["maps"], data, dataclasses.replace(QUICK, batch_size=batch_size, health=True), tmp_path)
-    assert [options["batch_size"] for options in asked] == [taken]
 
 
 def test_certificates_score_copies_alone_where_company_changes_a_score(checkpoints, data, tmp_path, monkeypatch):

@@ -179,19 +179,10 @@ class _Work:
         """Every image under the perturbation that was found on other images of its class."""
         scores = np.empty(len(self.dataset), dtype=np.float32)
         for label in (False, True):
-            members = (self.labels == label).nonzero()[:, 0].tolist()
-            turn = {group: n for n, group in enumerate(dict.fromkeys(self.dataset.samples[i].group for i in members))}
-            halves = [[i for i in members if turn[self.dataset.samples[i].group] % 2 == half] for half in range(2)]
+            halves = self._halves(label)
             for half, tried in enumerate(halves):
-                fitted = halves[1 - half]
-                way = (
-                    self.config.norm,
-                    self.climbs,
-                    self.queries,
-                    self.config.draws,
-                    self.config.steps,
-                    self.batch_size,
-                )
+                fitted, config = halves[1 - half], self.config
+                way = (config.norm, self.climbs, self.queries, config.draws, config.steps, self.batch_size)
                 key = (UNIVERSAL, label, half, epsilon, *way, self.seed)
                 arrays = self.store.get(*key)
                 if arrays is None:
@@ -200,6 +191,13 @@ class _Work:
                 scores[tried] = arrays["scores"]
                 shown.update(len(tried), note="one perturbation for all")
         return Threat(name=UNIVERSAL, size=epsilon, scores=scores, norm=self.config.norm)
+
+    def _halves(self, label: bool) -> list[list[int]]:
+        """Images of a class, object by object in turn."""
+        groups = [self.dataset.samples[i].group for i in range(len(self.labels))]
+        members = [i for i, one in enumerate(self.labels.tolist()) if one == label]
+        turn = {group: number for number, group in enumerate(dict.fromkeys(groups[i] for i in members))}
+        return [[i for i in members if turn[groups[i]] % 2 == half] for half in range(2)]
 
     def _transferred(self, fitted: Sequence[int], tried: Sequence[int], epsilon: float) -> NDArray[np.float32]:
         """Scores of the tried images under the perturbation that was found on the fitted ones."""

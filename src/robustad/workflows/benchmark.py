@@ -240,15 +240,8 @@ def finished(place: Place, config: TestConfig) -> Results | None:
         wanted["transfer"] = digest_of(config.transfer) if config.transfer else None
         _, images = images_of(place.data, part=config.part, seed=int(info_of(place.checkpoint).get("seed", 0)))
         wanted["images"] = fingerprint(thinned(images, config.max_images), truth=True)
-    except (
-        OSError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        ValueError,
-        RobustadError,
-    ):  # measuring it says what is wrong
-        return None
+    except (OSError, LookupError, TypeError, AttributeError, ValueError, RobustadError):
+        return None  # measuring it says what is wrong
     found = {name: results.details.get(name) for name in wanted}
     return results if json.dumps(found) == json.dumps(wanted) else None
 

@@ -33,6 +33,8 @@ Result = TypeVar("Result")
 
 IMAGE_EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 MAX_PIXELS = 100_000_000
+NEARLY_BLACK = 16
+"""Where no value of 255 is above this one, there is next to nothing to see: 12-bit greys in a 16-bit file end here."""
 
 # What Pillow's decoders raise on broken files, besides its own classes.
 _DECODER_ERRORS = (

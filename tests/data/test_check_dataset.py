@@ -1,5 +1,6 @@
 """`check_dataset` names every bad file, once, and nothing else."""
 
+import numpy as np
 import pytest
 
 from robustad.data import Sample, Split, check_dataset, check_split, load_folder
@@ -38,11 +39,16 @@ def test_every_fault_is_listed(root, picture):
     picture(base / "ground_truth/crack/7_mask.png", 255)
     picture(base / "ground_truth/dent/0_mask.png", 255)
     picture(base / "test/crack/2.png")
+    picture(base / "test/crack/3.png", 9)  # a defect may be black
+    picture(base / "ground_truth/crack/3_mask.png", 255)
+    picture(base / "train/good/4.png", np.full((8, 8), 4095, np.uint16))
+    picture(base / "train/good/5.png", 17)
     found = texts(root)
     expected = {
         "screw/train/good/1.png": "cut off",
         "screw/train/good/2.png": "0 bytes",
         "screw/train/good/3.png": "not an image",
+        "screw/train/good/4.png": "nearly black, its brightest value is 16 of 255",
         "screw/train/foreground_mask/0.png": "3 x 3 pixels but",
         "screw/train/foreground_mask/9.png": "belongs to no image",
         "screw/test/good/1.png": "same picture as training image",
@@ -103,7 +109,7 @@ def test_masks_beside_images(tmp_path, picture):
     ranges, parts = committed("mtd")["ranges"], committed("mtd")["groups"]
     free = next(ranges[g][0] for g in parts if parts[g] == "train")
     number = next(ranges[g][0] for g in parts if parts[g] == "dev")
-    picture(tmp_path / f"MT_Free/Imgs/exp1_num_{free}.jpg", 10)
+    picture(tmp_path / f"MT_Free/Imgs/exp1_num_{free}.jpg", 30)
     picture(tmp_path / f"MT_Crack/Imgs/exp1_num_{number}.jpg")
     picture(tmp_path / f"MT_Crack/Imgs/exp1_num_{number}.png", 255)
     picture(tmp_path / "MT_Crack/Imgs/exp1_num_5.png", 255)
@@ -118,7 +124,7 @@ def test_default_place_must_exist(tmp_path, monkeypatch):
 
 def test_an_object_on_both_sides_is_named(tmp_path, picture):
     for index in range(5):
-        picture(tmp_path / f"{index}.png", 10 * index)
+        picture(tmp_path / f"{index}.png", 50 + 10 * index)
     samples = [Sample(tmp_path / f"{i}.png", i == 4, None, None, f"patient{i // 2 % 2}", f"{i}.png") for i in range(5)]
     assert check_split(Split(samples[:2], samples[2:])) == []
     (problem,) = check_split(Split(samples[:3], samples[3:]))

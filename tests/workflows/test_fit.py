@@ -152,6 +152,20 @@ def test_nothing_to_train_on_is_one_clear_error(tmp_path):
         resume_config(tmp_path)
 
 
+def test_images_of_a_few_grey_levels_are_not_trained_on(good, tmp_path):
+    files = sorted(good.glob("*.png"))
+    for path in files[:-4]:
+        deep = np.asarray(Image.open(path).convert("L")).astype(np.uint16) * 16  # 12 bit
+        Image.fromarray(deep).save(path)
+    with pytest.raises(ValueError, match=r"nearly black: half of them have no value above 1[0-9] of 255; stretch"):
+        fit(small(good), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    Image.fromarray(np.full((40, 40), 65535, np.uint16)).save(files[0])
+    for path in files[1:6]:
+        Image.fromarray(np.asarray(Image.open(path)) * 16).save(path)
+    assert fit(small(good, max_steps=1), tmp_path / "run").steps == 1
+
+
 def test_an_error_before_training_leaves_the_folder_free(good, tmp_path):
     config, run = small(good, max_steps=1, look_every=0.0), tmp_path / "run"
     broken = sorted(good.glob("*.png"))[:7]

@@ -16,7 +16,7 @@ from robustad.data.layouts import Layout, annotation_folders, list_categories
 from robustad.data.roots import default_root
 from robustad.data.samples import Sample, Split
 from robustad.errors import ImageError, LayoutError
-from robustad.images import binarise_mask, list_images, read_image, read_mask
+from robustad.images import NEARLY_BLACK, binarise_mask, list_images, read_image, read_mask
 
 
 class Problem(NamedTuple):
@@ -34,9 +34,9 @@ class Problem(NamedTuple):
 def check_dataset(data: str, root: str | Path | None = None, *, category: str | None = None) -> list[Problem]:
     """Read every file of a dataset and list the faults.
 
-    Found are: a layout that cannot be read, unreadable images and masks, masks of another size than their image, empty
-    masks of anomalous images, anomalous images without a mask where others have one, masks without an image, and
-    pictures, and objects (patients, boards), that lie in training and test alike.
+    Found are: a layout that cannot be read, unreadable images and masks, normal images that are nearly black, masks of
+    another size than their image, empty masks of anomalous images, anomalous images without a mask where others have
+    one, masks without an image, and pictures, and objects (patients, boards), that lie in training and test alike.
 
     Args:
         data: Name in `CATALOG`.
@@ -110,12 +110,14 @@ class _Reader:
     def __init__(self) -> None:
         self._shapes: dict[Path, tuple[int, ...] | Problem] = {}
         self.digests: dict[Path, str] = {}
+        self._brightest: dict[Path, int] = {}
 
     def image_problems(self, path: Path) -> list[Problem]:
         if path not in self._shapes:
             try:
                 image = read_image(path)
                 self._shapes[path] = image.shape[:2]
+                self._brightest[path] = int(image.max())
                 self.digests[path] = hashlib.blake2b(image.tobytes(), digest_size=16).hexdigest()
             except ImageError as error:
                 self._shapes[path] = Problem(path, str(error))
@@ -127,6 +129,9 @@ class _Reader:
         shape = self._shapes[sample.path]
         if isinstance(shape, Problem):
             return
+        if not sample.label and (brightest := self._brightest[sample.path]) <= NEARLY_BLACK:
+            text = f"{sample.path} is nearly black, its brightest value is {brightest} of 255; stretch its values"
+            yield Problem(sample.path, f"{text} (12-bit greys in a 16-bit file: times 16)")
         height, width = shape
         if sample.crop is not None and (sample.crop[2] > width or sample.crop[3] > height):
             yield Problem(sample.path, f"{sample.path} is smaller than its tile {sample.crop}; use the original file")

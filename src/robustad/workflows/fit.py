@@ -16,6 +16,7 @@ from robustad._configs import from_plain_nested, to_plain
 from robustad._random import torch_generator
 from robustad.data import ImageDataset, Sample
 from robustad.detectors import AnomalyDetector, save_checkpoint
+from robustad.images import NEARLY_BLACK
 from robustad.training import (
     Batches,
     CobraRecipe,
@@ -178,6 +179,16 @@ def fit(config: FitConfig, run_dir: str | Path, *, resume: bool = False) -> FitR
     return FitResult(checkpoint, result.steps, result.seconds, figures[-1] if figures else {}, testable)
 
 
+def _check_light(normals: Tensor) -> None:
+    """Refuse images of which the network would see a few grey levels only."""
+    brightest = float(normals.amax(dim=(1, 2, 3)).median())
+    if round(brightest * 255) <= NEARLY_BLACK:
+        raise ValueError(
+            f"the training images are nearly black: half of them have no value above {255 * brightest:.0f} of 255; "
+            "stretch their values before (12-bit greys in 16-bit files: times 16)"
+        )
+
+
 def _dataset(config: FitConfig, train: list[Sample], run: Path) -> ImageDataset:
     return ImageDataset(train, config.model.image_size, cache_dir=run / "cache", published=config.published_loading)
 
@@ -204,6 +215,7 @@ def _engine(
     )
     chosen = torch.randperm(len(dataset), generator=torch_generator(training.seed, "prepare"))[:MAX_PREPARED]
     normals = stack(dataset, chosen.tolist())[0]
+    _check_light(normals)
     return Engine(
         config.make_method(_detector(config, normals, chosen), generator, normals),
         Batches(dataset, schedule, augment=training.augment, num_workers=training.num_workers),

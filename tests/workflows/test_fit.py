@@ -216,7 +216,7 @@ def test_an_unknown_option_in_a_stored_config_is_named(good):
 
 
 def small_cobra(good, **training) -> FitConfig:
-    config = fit_config("cobra")
+    config = fit_config("cobra", "digits")
     return dataclasses.replace(
         config,
         data=DataConfig(normal=good),

@@ -265,12 +265,12 @@ class RobustadModule(AnomalibModule):  # type: ignore[misc]
 def built_recipe(
     name: str, model: Mapping[str, Any] | None = None, training: Mapping[str, Any] | None = None
 ) -> Recipe:
-    """A recipe with other options of its architecture and training.
+    """A recipe for images of one's own, with other options of its architecture and training.
 
     Raises:
         ValueError: If a name or an option does not exist or does not fit.
     """
-    chosen = recipe(name)
+    chosen = recipe(name).for_data(None)
     return dataclasses.replace(
         chosen,
         model=type(chosen.model).from_dict({**chosen.model.to_dict(), **(model or {})}),

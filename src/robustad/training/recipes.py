@@ -40,7 +40,7 @@ class Recipe(ABC):
         """Nothing to check here."""
 
     def for_data(self, data: str | None) -> Self:
-        """This recipe with what it prescribes for a data set, by name; None = any images."""
+        """This recipe with what it prescribes for a data set, by name; None = images of your own."""
         del data
         return self
 

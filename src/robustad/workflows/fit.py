@@ -131,9 +131,8 @@ class FitResult:
 
 
 def fit_config(name: str = "default", data: str | None = None) -> FitConfig:
-    """All options of a recipe, with what it prescribes for a data set, by name; None = whatever the images are."""
-    chosen = recipe(name)
-    chosen = chosen if data is None else chosen.for_data(data)
+    """All options of a recipe, with what it prescribes for a data set, by name; None = images of your own."""
+    chosen = recipe(name).for_data(data)
     options = {option.name: getattr(chosen, option.name) for option in dataclasses.fields(chosen)}
     return FIT_CONFIGS[chosen.detector_class](recipe=name, **options)
 

@@ -1,6 +1,7 @@
 """Peak memory of rivals, each in a process of its own: ``python -m benchmarks.memory MODULE RIVAL [--quick]``.
 
-What counts is the resident memory that one call adds to the built network, as the kernel sees it: PyTorch keeps no
+What counts is the resident memory that the second call adds to what the first one left, as the kernel sees it: the
+first one also loads code. PyTorch keeps no
 statistics of its allocator on a CPU, and its profiler does not see the buffers of oneDNN, which bfloat16 needs most.
 The high-water mark is that of the address space (``VmHWM``), reset before the call; ``ru_maxrss`` would begin with
 that of the parent. Large blocks go back to the system the moment they are freed, so that no gaps are counted.
@@ -53,7 +54,7 @@ def _bytes(field: str) -> int:
 
 
 def main() -> None:
-    """Print how many bytes one call of a rival adds."""
+    """Print how many bytes one more call of a rival adds."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description=__doc__)
     parser.add_argument("module")
     parser.add_argument("rival")
@@ -61,6 +62,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     call = importlib.import_module(given.module).rival(given.rival, quick=given.quick)
+    call()
     gc.collect()
     before = _bytes("VmRSS")
     _RESET.write_text("5", encoding="ascii")  # the high-water mark becomes what is resident now

@@ -12,6 +12,7 @@ the claim says it: nearly all of a detector that is not robust, few of one that 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -21,7 +22,7 @@ from benchmarks.pseudo_anomalies import photographs
 from benchmarks.timing import alternate_all
 from benchmarks.training_step import published_network
 from robustad._precision import has_bfloat16
-from robustad.attacks import PGD, ScoreObjective
+from robustad.attacks import APGD, PGD, ScoreObjective
 from robustad.detectors import PatchGuard, PatchGuardConfig
 from robustad.evaluation import Batch, BenchmarkRow, Run, Scene
 from robustad.evaluation.ensemble import ROUNDING, goals
@@ -57,8 +58,8 @@ def subjects(*, quick: bool) -> list[Subject]:
     network, backbone, size = published_network(quick=quick)
     published = dataclasses.replace(PatchGuardConfig.published(image_size=size), backbone=backbone)
     return [
-        Subject(f"{default.image_size} px", default, 32, 20 if quick else 100),
-        Subject(network, published, 8, 20 if quick else 30),
+        Subject(f"{default.image_size} px", default, 16 if quick else 32, 60 if quick else 100),
+        Subject(network, published, 8 if quick else 4, 30 if quick else 100),
     ]
 
 
@@ -70,7 +71,7 @@ def measure(*, quick: bool) -> list[BenchmarkRow]:
 def _rows(subject: Subject) -> list[BenchmarkRow]:
     images, labels = made_images(subject.batch, subject.config.image_size)
     detector = _detector(subject.config)
-    run = Run(goal="score", attack=PGD(steps=subject.steps))
+    run, auto = (Run(goal="score", attack=kind(steps=subject.steps)) for kind in (PGD, APGD))
     masks = torch.ones(images.shape[0], *images.shape[2:], dtype=torch.bool)
     scene = Scene(Witness(detector), labels, masks)
     with torch.no_grad():
@@ -79,30 +80,27 @@ def _rows(subject: Subject) -> list[BenchmarkRow]:
     assert beyond is not None
     limits, rounding = torch.from_numpy(beyond), ROUNDING * float(scores.abs().max())
 
-    def ours(*, bfloat16: bool, drop: bool) -> Tensor:
+    def ours(*, bfloat16: bool, drop: bool, attack: Run = run) -> Tensor:
         with frozen(detector):
             batch = Batch(scene, images, bfloat16=bfloat16, rounding=rounding, goals=limits if drop else None)
-            return batch.run(run, EPSILON).scores
+            return batch.run(attack, EPSILON).scores
 
     def literal() -> Tensor:
         return _literal(detector, images, labels, run.attack.passes - 1)
 
     finished = _check_equal(literal(), ours(bfloat16=True, drop=False), scores, labels, limits)
-    attack = f"pgd evaluation: {run.attack.effort} at {subject.network}, batch {subject.batch}, literal against"
-    variants = _variants(finished, subject.batch)
-    rivals = [lambda r=bfloat16, d=drop: ours(bfloat16=r, drop=d) for _, bfloat16, drop in variants]  # type: ignore[misc]
-    pairs = alternate_all(literal, rivals, rounds=3)
-    work = subject.batch * run.steps
-    return [
-        pair.row(f"{attack} {name}", per=work, unit="steps/s") for pair, (name, *_) in zip(pairs, variants, strict=True)
-    ]
-
-
-def _variants(finished: int, batch: int) -> list[tuple[str, bool, bool]]:
-    available = has_bfloat16()
-    best = "bfloat16" if available else "float32"
-    found = [("ours in float32", False, False), ("ours in bfloat16", True, False)][: 1 + available]
-    return [*found, (f"ours in {best}, the {finished} of {batch} images that are finished dropped", available, True)]
+    title = f"pgd evaluation: {run.attack.effort} at {subject.network}, batch {subject.batch}, literal against"
+    half, dropped = has_bfloat16(), f"the {finished} of {subject.batch} images that are finished dropped"
+    best = "bfloat16" if half else "float32"
+    variants: dict[str, Callable[[], Tensor]] = {
+        "ours in float32": lambda: ours(bfloat16=False, drop=False),
+        f"ours in {best}": lambda: ours(bfloat16=half, drop=False),
+        f"ours in {best}, {dropped}": lambda: ours(bfloat16=half, drop=True),
+        f"our Auto-PGD in {best}, of as many steps": lambda: ours(bfloat16=half, drop=False, attack=auto),
+    }
+    pairs = alternate_all(literal, list(variants.values()), rounds=3)
+    work = subject.batch * run.attack.steps
+    return [pair.row(f"{title} {name}", per=work, unit="steps/s") for pair, name in zip(pairs, variants, strict=True)]
 
 
 def made_images(count: int, size: int) -> tuple[Tensor, Tensor]:

@@ -26,6 +26,8 @@ from robustad.workflows.fit import FitConfig, PatchGuardFit
 _FRESH = {"replays": 1}
 CHOICES: dict[str, dict[str, Any]] = {
     "the recipe": {},
+    "the recipe, second seed": {"training": {"seed": 1}},
+    "the recipe, third seed": {"training": {"seed": 2}},
     "no attack": {"training": {**_FRESH, "epsilon": 0.0}},
     "one attack step from a random start": {"training": {**_FRESH, "attack_steps": 1}},
     "two attack steps from a random start": {"training": {**_FRESH, "attack_steps": 2}},

@@ -97,3 +97,19 @@ def test_a_random_start_is_random_from_the_first_run():
 def test_options_are_checked(options):
     with pytest.raises(ValueError, match=f"`{next(iter(options))}` must be"):
         PGD(**options)
+
+
+@pytest.mark.parametrize(("attack", "passes"), [(PGD(steps=4), 5), (PGD(steps=4, random_start=True), 6)])
+def test_a_run_that_begins_at_the_images_looks_at_them_once(attack, passes):
+    calls = []
+
+    def objective(x, _index):
+        calls.append(x.detach().clone())
+        return x.flatten(1).sum(1)
+
+    images = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    attack(objective, images, epsilon=0.1, generator=torch.Generator().manual_seed(1))
+    assert len(calls) == passes and torch.equal(calls[0], images)
+    calls.clear()
+    attack(objective, images, epsilon=0.1, start=images + 0.05, generator=torch.Generator().manual_seed(1))
+    assert len(calls) == passes + 1, "what it begins at, and the clean images, which it must not fall behind"

@@ -135,12 +135,19 @@ def test_published_sum_is_the_four_groups_in_their_order():
     method = make("published", attack_steps=2)
     images, masks = groups()
     attacked = method.attack(images, masks, EPSILON, [0] * 6)
-    losses = method.loss(method.network, batch(), context())
-    wanted = [patch_loss(method, part[i : i + 3], masks[i : i + 3]) for i in (0, 3) for part in (images, attacked)]
-    names = ["loss_normal", "loss_attacked", "loss_pseudo", "loss_attacked_pseudo"]
+    clean = method.loss(method.network, batch(), context())
+    assert list(clean.parts) == ["loss_normal", "loss_pseudo"], "the attacked half is the rest"
+    losses = clean.backward()
+    wanted = [patch_loss(method, part[i : i + 3], masks[i : i + 3]) for part in (images, attacked) for i in (0, 3)]
+    names = ["loss_normal", "loss_pseudo", "loss_attacked", "loss_attacked_pseudo"]
     assert list(losses.parts) == names
     torch.testing.assert_close(torch.stack(list(losses.parts.values())), torch.stack(wanted).detach())
-    torch.testing.assert_close(losses.total, sum(wanted))
+    torch.testing.assert_close(losses.total, sum(wanted).detach())
+    gradients = [parameter.grad.clone() for parameter in method.network.parameters()]
+    method.network.zero_grad()
+    sum(wanted).backward()
+    for found, parameter in zip(gradients, method.network.parameters(), strict=True):
+        torch.testing.assert_close(found, parameter.grad, rtol=1e-4, atol=1e-6)
     assert losses.parts["loss_attacked"] > losses.parts["loss_normal"]
     assert losses.parts["loss_attacked_pseudo"] > losses.parts["loss_pseudo"]
 
@@ -213,8 +220,7 @@ def test_targets_leave_touched_patches_out_but_keep_the_best_of_a_small_anomaly(
 @pytest.mark.parametrize("kind", [*METHODS, "replay"])
 def test_gradients_reach_every_weight(kind):
     method = make(kind)
-    losses = method.loss(method.network, batch(), context())
-    losses.total.backward()
+    method.loss(method.network, batch(), context()).backward()
     method.after_backward()
     without = [name for name, p in method.network.named_parameters() if p.grad is None]
     assert without == []

@@ -197,8 +197,8 @@ class RobustadModule(AnomalibModule):  # type: ignore[misc]
         ours = augment(ours) if training.augment else ours
         for _ in range(training.updates_per_batch):
             losses = self._update(ours)
-        self.log("train_loss", losses.total.detach(), prog_bar=True, batch_size=len(images))
-        return {"loss": losses.total.detach()}
+        self.log("train_loss", losses.total, prog_bar=True, batch_size=len(images))
+        return {"loss": losses.total}
 
     def _update(self, batch: Batch) -> Losses:
         training, optimizer = self.recipe.training, self.optimizers()
@@ -209,12 +209,11 @@ class RobustadModule(AnomalibModule):  # type: ignore[misc]
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(training, context, steps)
         self.trained.train()
+        optimizer.zero_grad()
         with isolated_randomness(derive_seed(training.seed, "step", step)):
-            losses = self._method.loss(self.trained, batch, context)
+            losses = self._method.loss(self.trained, batch, context).backward(self.manual_backward)
             if not bool(losses.total.isfinite()):
                 raise TrainingError(f"the loss is {float(losses.total)} at step {step}; try a lower `learning_rate`")
-            optimizer.zero_grad()
-            self.manual_backward(losses.total)
             self._method.after_backward()
         if training.gradient_clip:
             nn.utils.clip_grad_norm_(self.trained.parameters(), training.gradient_clip)

@@ -45,6 +45,11 @@ class APGD(Attack):
         """See `Attack.passes`."""
         return self.steps + 1
 
+    @property
+    def begins_at_start(self) -> bool:
+        """See `Attack.begins_at_start`."""
+        return not self.random_start
+
     def run(self, climb: Climb, noise: Tensor, restart: int) -> Tensor:
         """See `Attack.run`."""
         x = climb.ball.start(noise) if self.random_start or restart > 0 else climb.start

@@ -160,6 +160,11 @@ class Attack(ABC):
         """Times that each image goes through the network in one run; a pass with its gradient counts once."""
 
     @property
+    def begins_at_start(self) -> bool:
+        """Whether a first run begins by looking at its start itself, so that nobody else has to."""
+        return False
+
+    @property
     def effort(self) -> str:
         """What one run costs, in the words of the field."""
         return f"{getattr(self, 'steps', self.passes)} steps"
@@ -203,12 +208,12 @@ class Attack(ABC):
         clean = images.detach()
         ball = Ball(clean, epsilon, self.norm, None if mask is None else mask[:, None])
         every = torch.arange(len(clean), device=clean.device)
+        best = Best(clean.clone(), clean.new_full((len(clean),), -torch.inf), goals)
+        given = [clean] if start is None else [clean, ball.clip(start.detach())]
         with torch.no_grad():
-            best = Best(clean.clone(), objective(clean, every).detach().clone(), goals)
-            if start is not None:
-                start = ball.clip(start.detach())
-                best.update(start, objective(start, every).detach(), every)
-        result = start = clean if start is None else start
+            for x in given[:-1] if self.begins_at_start else given:
+                best.update(x, objective(x, every).detach(), every)
+        result = start = given[-1]
         for restart in range(self.restarts):
             open_ones = every[best.unfinished(every)]
             if len(open_ones):
@@ -246,6 +251,8 @@ def usable(gradient: Tensor) -> Tensor:
 
     NaN stands for no slope, and an infinite slope for the steepest of the others.
     """
+    if gradient.device.type == "cpu" and bool(gradient.sum().isfinite()):  # elsewhere asking would stop the device
+        return gradient
     steepest = gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0).abs().amax(dim=(1, 2, 3), keepdim=True)
     return gradient.nan_to_num(nan=0.0, posinf=torch.inf, neginf=-torch.inf).clamp(-steepest, steepest)
 

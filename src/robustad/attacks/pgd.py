@@ -46,6 +46,11 @@ class PGD(Attack):
         """See `Attack.passes`."""
         return self.steps + 1
 
+    @property
+    def begins_at_start(self) -> bool:
+        """See `Attack.begins_at_start`."""
+        return not self.random_start
+
     def run(self, climb: Climb, noise: Tensor, restart: int) -> Tensor:
         """See `Attack.run`."""
         share = 2.5 / self.steps if self.rel_stepsize is None else self.rel_stepsize
@@ -56,7 +61,7 @@ class PGD(Attack):
             x, way = climb.narrow(x, self.next_way(way, gradient))
             if len(x) == 0:
                 break
-            x = climb.ball.clip(x + share * climb.ball.epsilon * climb.ball.direction(way))
+            x = climb.ball.clip(torch.add(x, climb.ball.direction(way), alpha=share * climb.ball.epsilon))
         else:
             climb.values(x)
         return climb.ended(x)

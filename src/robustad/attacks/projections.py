@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -45,7 +46,15 @@ class Ball:
 
     def clip(self, images: Tensor) -> Tensor:
         """Nearest point of the ball (L2: scaled towards the centre), then clipped to [0, 1]."""
+        if self.norm == "linf":
+            return torch.clamp(images, *self._edges)
         return (self.centre + self.shortened(images - self.centre)).clamp(0, 1)
+
+    @cached_property
+    def _edges(self) -> tuple[Tensor, Tensor]:
+        """The darkest and the brightest image of an L-inf ball."""
+        reach = self.allowed(torch.full_like(self.centre, self.epsilon))
+        return (self.centre - reach).clamp_(0, 1), (self.centre + reach).clamp_(0, 1)
 
     def shortened(self, offset: Tensor) -> Tensor:
         """The offset, no longer than epsilon and only where something may change."""

@@ -57,11 +57,18 @@ def region_weights(masks: Bools) -> NDArray[np.float64]:
     for mask in masks:
         mask = check_labels(mask, "masks")
         if mask.any():
-            regions, count = ndimage.label(mask, structure=np.ones((3, 3)))
-            index = regions[mask]
+            part = mask[_extent(mask, 1), _extent(mask, 0)]  # anomalies are small: less to go through
+            regions, count = ndimage.label(part, structure=np.ones((3, 3)))
+            index = regions[part]
             weights.append(1.0 / np.bincount(index)[index])
             num_regions += count
     return np.concatenate(weights) / num_regions
+
+
+def _extent(mask: Bools, axis: int) -> slice:
+    """From the first to the last row or column that is marked anywhere along ``axis``."""
+    places = np.flatnonzero(mask.any(axis=axis))
+    return slice(int(places[0]), int(places[-1]) + 1)
 
 
 def _area(rates: NDArray[np.float64], overlap: NDArray[np.float64], limit: float) -> float:

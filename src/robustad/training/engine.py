@@ -49,10 +49,27 @@ class StepContext(NamedTuple):
 
 
 class Losses(NamedTuple):
-    """Result of a step: what is minimised, and figures for the log."""
+    """Result of a step: what is minimised, and figures for the log.
+
+    Attributes:
+        total: What is minimised ``()``.
+        parts: Figures.
+        rest: What else is minimised, asked for once the gradients of ``total`` are there and what they were computed
+            from is gone: the parts of a sum need memory one at a time. None = that was all.
+    """
 
     total: Tensor
     parts: dict[str, Tensor]
+    rest: Callable[[], Losses] | None = None
+
+    def backward(self, descend: Callable[[Tensor], object] = Tensor.backward) -> Losses:
+        """Back-propagate one part after the other; what comes back are the figures of all of them."""
+        descend(self.total)
+        total, parts = self.total.detach(), self.parts
+        if self.rest is not None:
+            more = self.rest().backward(descend)
+            total, parts = total + more.total, {**parts, **more.parts}
+        return Losses(total, parts)
 
 
 class Method(Protocol):
@@ -245,10 +262,9 @@ class Engine:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.network.train()
+        self.optimizer.zero_grad()  # first: nobody needs the last step's gradients while attacks take their memory
         with isolated_randomness(derive_seed(config.seed, "step", step)):
-            losses = self.method.loss(self.network, batch, context)
-            self.optimizer.zero_grad()
-            self.fabric.backward(losses.total)
+            losses = self.method.loss(self.network, batch, context).backward(self.fabric.backward)
             self._torn = True  # from here to the next step, what would be saved belongs to two of them
             self.method.after_backward()
         if config.gradient_clip:
@@ -257,7 +273,7 @@ class Engine:
             )
         self.optimizer.step()
         self.average.update(self.method.network, step)
-        return {"loss": losses.total.detach(), **losses.parts, "learning_rate": rate, "epoch": float(context.epoch)}
+        return {"loss": losses.total, **losses.parts, "learning_rate": rate, "epoch": float(context.epoch)}
 
     def _look_is_due(self) -> bool:
         state = self.state
@@ -353,9 +369,9 @@ def make_optimizer(network: nn.Module, config: TrainingConfig) -> torch.optim.Op
     if config.optimizer == "lars":
         return LARS(parameters, lr=config.learning_rate)
     if config.schedule == "published":
-        return torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
+        return torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate)
+    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)

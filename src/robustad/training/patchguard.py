@@ -8,7 +8,8 @@ so here all groups share their forwards, and attacks take gradients with respect
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -53,9 +54,16 @@ class PatchGuardMethod(ABC):
         """See `Method.loss`."""
         images, masks = self.groups(batch, device_of(self.network))
         epsilon = self.epsilon(context)
-        with context.fabric.autocast(), self.network.leaving_out(batch.sources):
+
+        @contextmanager
+        def passes() -> Iterator[None]:
+            with context.fabric.autocast(), self.network.leaving_out(batch.sources):
+                yield
+
+        with passes():
             attacked = self.attack(images, masks, epsilon, [*batch.seeds, *batch.seeds]) if epsilon else None
-            return self.group_losses(network, images, attacked, masks)
+            losses = self.group_losses(network, images, attacked, masks)
+        return losses if losses.rest is None else losses._replace(rest=passes()(losses.rest))
 
     def groups(self, batch: Batch, device: torch.device) -> tuple[Tensor, Tensor]:
         """Normal, then pseudo-anomalous images ``(2 * N, 3, S, S)``, and their masks, on the device."""
@@ -92,6 +100,7 @@ class PublishedMethod(PatchGuardMethod):
 
     A sum of four terms (normal, attacked normal, pseudo-anomalous, attacked pseudo-anomalous), each the mean over
     images of the summed patch losses plus the attention term; the attack raises normal and lowers anomalous patches.
+    Clean and attacked terms are back-propagated one after the other, which halves the memory of a step.
 
     Source: PatchGuard, released ``train_model.py``, ``attack.py``, ``loss.py``. The attention maps lose one token,
     whatever the number of prefix tokens, as released.
@@ -107,24 +116,23 @@ class PublishedMethod(PatchGuardMethod):
         return x
 
     def group_losses(self, network: Any, images: Tensor, attacked: Tensor | None, masks: Tensor) -> Losses:
-        """Groups in the released order: normal, attacked normal, pseudo-anomalous, attacked pseudo-anomalous."""
-        targets = patch_labels(masks, self.network.patch_size)
-        everything = images if attacked is None else torch.cat([images, attacked])
-        count = len(images) // 2
-        output = network.patch_output(everything, with_attention=bool(self.network.features.attention_layers))
-        logits = output.logits.to(torch.promote_types(output.logits.dtype, torch.float32))
-        pulls = published_attention_losses(output.projections, self.network.num_patches) if output.projections else None
-        order = [0, 1] if attacked is None else [0, 2, 1, 3]
-        values = []
-        for group in order:
-            part = slice(group * count, (group + 1) * count)
-            value = published_patch_loss(logits[part], targets[(group % 2) * count : (group % 2 + 1) * count])
-            if pulls is not None:
-                value = value + pulls[part].mean()
-            values.append(value)
-        names = ("normal", "pseudo") if attacked is None else ("normal", "attacked", "pseudo", "attacked_pseudo")
-        parts = {f"loss_{name}": value.detach() for name, value in zip(names, values, strict=True)}
-        return Losses(torch.stack(values).sum(), parts)
+        """Clean groups, and attacked ones as the rest: each half of the sum in its own pass."""
+        clean = self._sum(network, images, masks, ("normal", "pseudo"))
+        if attacked is None:
+            return clean
+        return clean._replace(rest=lambda: self._sum(network, attacked, masks, ("attacked", "attacked_pseudo")))
+
+    def _sum(self, network: Any, images: Tensor, masks: Tensor, names: tuple[str, str]) -> Losses:
+        """The terms of normal and of pseudo-anomalous images ``(2 * N, 3, S, S)``."""
+        targets = patch_labels(masks, self.network.patch_size).chunk(2)
+        output = network.patch_output(images, with_attention=bool(self.network.features.attention_layers))
+        logits = output.logits.to(torch.promote_types(output.logits.dtype, torch.float32)).chunk(2)
+        values = [published_patch_loss(*group) for group in zip(logits, targets, strict=True)]
+        if output.projections:
+            pulls = published_attention_losses(output.projections, self.network.num_patches).chunk(2)
+            values = [value + pull.mean() for value, pull in zip(values, pulls, strict=True)]
+        figures = {f"loss_{name}": value.detach() for name, value in zip(names, values, strict=True)}
+        return Losses(torch.stack(values).sum(), figures)
 
 
 class DefaultMethod(PatchGuardMethod):
@@ -210,7 +218,7 @@ class ReplayMethod(DefaultMethod):
         """See `Method.loss`."""
         self._epsilon = self.epsilon(context)
         if batch.seeds != self._seeds:
-            self._begin(batch, device_of(self.network))
+            self.begin(batch, device_of(self.network))
         self._offset = self._offset.to(self._images.device)  # a resumed one was read on the CPU
         offset = self._offset.clamp(-self._epsilon, self._epsilon)
         goes_on = (context.step + 1) % self.config.updates_per_batch > 0  # else nobody sees where it would move
@@ -219,7 +227,8 @@ class ReplayMethod(DefaultMethod):
             losses = self.group_losses(network, self._input, None, self._masks)
         return Losses(losses.total, {})  # the total is the attacked loss
 
-    def _begin(self, batch: Batch, device: torch.device) -> None:
+    def begin(self, batch: Batch, device: torch.device) -> None:
+        """Make the anomalies and random starts of a batch."""
         self._images, self._masks = self.groups(batch, device)
         if batch.seeds != self._offset_seeds:  # equal right after a resume in the middle of a batch
             self._offset = self._epsilon * _noise(self._images, [*batch.seeds, *batch.seeds])
@@ -231,8 +240,7 @@ class ReplayMethod(DefaultMethod):
             return
         assert self._input.grad is not None
         epsilon = self._epsilon
-        moved = self._offset + epsilon * self._input.grad.sign()
-        self._offset = moved.clamp(-epsilon, epsilon)
+        self._offset = self._offset.add_(self._input.grad.sign_(), alpha=epsilon).clamp_(-epsilon, epsilon)
 
     def carried(self) -> dict[str, Tensor]:
         """The perturbation of the batch that is being replayed."""

@@ -39,9 +39,10 @@ class TaskMethod(ReplayMethod):
         )
         return super().loss(network, flat, context)
 
-    def _begin(self, batch: Batch, device: torch.device) -> None:
+    def begin(self, batch: Batch, device: torch.device) -> None:
+        """See `ReplayMethod.begin`; images are compared with those of their own processes."""
         self.network.enter(self._references, len(batch.images) // len(self._references))
-        super()._begin(batch, device)
+        super().begin(batch, device)
 
 
 class TaskLook:

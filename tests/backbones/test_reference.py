@@ -1,8 +1,12 @@
 """The reference stem compares an image with the normal images that resemble it most."""
 
+import pickle
+from contextlib import nullcontext
+
 import pytest
 import torch
 
+from robustad.backbones import reference
 from robustad.backbones.reference import ReferenceStem
 
 STD = torch.tensor([0.5, 0.25, 0.2])
@@ -121,8 +125,8 @@ def test_among_more_images_than_are_kept_references_stand_for_all_groups_and_kee
     images = (groups + 0.005 * noise).clamp(0, 1)
     stem = fitted(images, count=4, sources=torch.arange(100, 140))
     assert sorted((stem.sources // 10).tolist()) == [10, 11, 12, 13]
-    for number, reference in zip(stem.sources.tolist(), stem.references, strict=True):
-        assert torch.allclose(reference, pools(images)[number - 100], atol=1e-6)
+    for number, kept in zip(stem.sources.tolist(), stem.references, strict=True):
+        assert torch.allclose(kept, pools(images)[number - 100], atol=1e-6)
 
 
 def test_differences_enter_the_network_with_the_spread_of_normal_images_as_their_unit():
@@ -174,3 +178,47 @@ def test_what_is_derived_from_the_references_follows_them():
     stem.fit(first / STD[:, None, None], STD, torch.arange(6), seed=0)
     assert differences(stem, first)[0].abs().max() < 1e-3
     assert differences(stem.double(), first.double())[0].dtype == torch.float64
+
+
+@pytest.mark.parametrize("left_out", [False, True])
+def test_repeated_references_are_compared_with_once_and_count_as_often_as_they_are_kept(left_out):
+    images = (normal_images(6) + 0.02 * torch.rand(6, 3, 16, 16, generator=torch.Generator().manual_seed(3))).clamp(
+        0, 1
+    )
+    stem, every = fitted(normal_images(6), count=16), fitted(normal_images(6), count=16)
+
+    with stem.leaving_out(torch.arange(6)) if left_out else nullcontext():
+        found = differences(stem, images)
+    assert len(stem._bank(torch.float32).rows) == 6
+    every._distinct = 16
+    every._banks.clear()
+    with every.leaving_out(torch.arange(6)) if left_out else nullcontext():
+        wanted = differences(every, images)
+    assert len(every._bank(torch.float32).rows) == 16
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=2e-6)
+
+
+def test_how_many_references_differ_is_known_after_loading():
+    stem, other = fitted(normal_images(6), count=16), ReferenceStem(16, pool=2, num_references=16)
+    other.load_state_dict(stem.state_dict())
+    assert other._distinct == stem._distinct == 6
+    several = fitted(normal_images(6), count=6, sources=torch.tensor([0, 0, 1, 1, 2, 2]))  # two pictures of each source
+    other = ReferenceStem(16, pool=2, num_references=6)
+    other.load_state_dict(several.state_dict())
+    assert other._distinct == 6
+    assert torch.equal(differences(other, normal_images(6))[0], differences(several, normal_images(6))[0])
+
+
+@pytest.mark.parametrize("side", [8, 32, 33, 48, 64, 100])
+def test_the_grid_that_images_are_matched_on_is_that_of_adaptive_pooling(side):
+    images = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    wanted = torch.nn.functional.adaptive_avg_pool2d(images, min(32, side)).flatten(1)
+    torch.testing.assert_close(reference._coarse(images), wanted)
+
+
+def test_it_can_be_pickled():
+    stem = fitted(normal_images(6))
+    again = pickle.loads(pickle.dumps(stem))  # noqa: S301 - our own
+    for one, other in zip(differences(stem, normal_images(6)), differences(again, normal_images(6)), strict=True):
+        assert torch.equal(one, other)

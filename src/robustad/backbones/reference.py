@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -27,19 +28,30 @@ class _Bank(NamedTuple):
         rows: How each differs from it ``(R, 3 * s * s)``.
         light: The mean of each channel of each ``(R, 3)``.
         coarse: The grids ``(R, D)`` that images are matched on: as they are, and without the means of the channels.
+        sources: Number of each ``(R,)``, see `ReferenceStem.fit`.
+        repeats: Logarithm of how often each one is kept ``(R,)``: a set that is smaller than what is kept is repeated.
     """
 
     mean: Tensor
     rows: Tensor
     light: Tensor
     coarse: tuple[Tensor, Tensor]
+    sources: Tensor
+    repeats: Tensor
 
     @classmethod
-    def of(cls, references: Tensor, dtype: torch.dtype) -> _Bank:
-        """The bank of references ``(R, 3, s, s)``, its rows in a type of their own: near zero, little is rounded."""
+    def of(cls, references: Tensor, sources: Tensor, distinct: int, dtype: torch.dtype) -> _Bank:
+        """The bank of references ``(R, 3, s, s)``, its rows in a type of their own: near zero, little is rounded.
+
+        The first ``distinct`` of them are repeated.
+        """
+        whole, more = divmod(len(references), distinct)
+        counts = whole + (torch.arange(distinct, device=references.device) < more)
+        references, sources = references[:distinct], sources[:distinct]
         mean, light = references.mean(dim=0), references.mean(dim=(2, 3))
         rows = (references - mean).flatten(1).to(dtype)
-        return cls(mean, rows, light, (_coarse(references), _coarse(_centred(references))))
+        coarse = (_coarse(references), _coarse(_centred(references)))
+        return cls(mean, rows, light, coarse, sources, counts.to(references.dtype).log())
 
 
 class ReferenceStem(nn.Module):
@@ -74,8 +86,9 @@ class ReferenceStem(nn.Module):
         self.register_buffer("gain", torch.ones(2))
         self.register_buffer("detail_gain", torch.ones(()))
         self._left_out: Tensor | None = None
+        self._distinct = num_references  # the others are repetitions
         self._banks: dict[torch.dtype, _Bank] = {}  # derived from the references, made when first needed
-        self.register_load_state_dict_post_hook(lambda module, _keys: module._banks.clear())  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_post_hook(_forget)  # type: ignore[no-untyped-call]
 
     def _apply(self, *args: Any, **kwargs: Any) -> ReferenceStem:
         """Other device or precision: what was derived is made anew."""
@@ -129,7 +142,7 @@ class ReferenceStem(nn.Module):
         with torch.autocast(kind, enabled=False):  # a grey level is 1/255: bfloat16 rounds it away
             pixels = pooled.to(self.references.dtype) * self.pixel_std[:, None, None]
             bank, light = self._bank(torch.bfloat16 if rounded else pixels.dtype), _centred(pixels)
-            weights = [self._weights(x, grid) for x, grid in zip((pixels, light), bank.coarse, strict=True)]
+            weights = [self._weights(x, grid, bank) for x, grid in zip((pixels, light), bank.coarse, strict=True)]
             # one product for both: the rows are most of what has to be read
             mixed = (torch.cat(weights).to(bank.rows.dtype) @ bank.rows).to(pixels.dtype)
             nearest, nearest_light = bank.mean + mixed.view(2, *pixels.shape)
@@ -137,14 +150,14 @@ class ReferenceStem(nn.Module):
 
     def _bank(self, dtype: torch.dtype) -> _Bank:
         if dtype not in self._banks:
-            self._banks[dtype] = _Bank.of(self.references, dtype)
+            self._banks[dtype] = _Bank.of(self.references, self.sources, self._distinct, dtype)
         return self._banks[dtype]
 
-    def _weights(self, images: Tensor, grid: Tensor) -> Tensor:
-        """How much each reference counts ``(N, R)``, by its likeness to the image; the sum is 1."""
-        logits = -_distances(_coarse(images), grid) / _SOFTNESS**2
+    def _weights(self, images: Tensor, grid: Tensor, bank: _Bank) -> Tensor:
+        """How much each reference of the bank counts ``(N, R)``, by its likeness to the image; the sum is 1."""
+        logits = bank.repeats - _distances(_coarse(images), grid) / _SOFTNESS**2
         if self._left_out is not None:
-            same = self._left_out.repeat(len(images) // len(self._left_out))[:, None] == self.sources
+            same = self._left_out.repeat(len(images) // len(self._left_out))[:, None] == bank.sources
             logits = logits.masked_fill(same & ~same.all(1, keepdim=True), -torch.inf)  # a lone image has no other
         return logits.softmax(dim=1)
 
@@ -168,6 +181,7 @@ class ReferenceStem(nn.Module):
         pixels = pooled * self.pixel_std[:, None, None]
         chosen = _representatives(_coarse(_centred(pixels)), self.num_references, seed=seed)
         self.references, self.sources = pixels[chosen], sources[chosen].to(self.sources)
+        self._distinct = min(len(images), self.num_references)
         self._banks.clear()
         with self.leaving_out(sources):
             parts = self.differences(pooled)
@@ -183,8 +197,22 @@ def _representatives(rows: Tensor, count: int, *, seed: int) -> Tensor:
         return torch.arange(count) % len(rows)
     from sklearn.cluster import KMeans
 
-    found = KMeans(count, n_init=1, max_iter=10, random_state=seed).fit(rows.numpy())
+    found = KMeans(count, n_init=1, max_iter=10, random_state=seed).fit(rows.cpu().numpy())
     return _distances(torch.from_numpy(found.cluster_centers_).to(rows), rows).argmin(dim=1)
+
+
+def _distinct(references: Tensor, sources: Tensor) -> int:
+    """How many references there are before they are repeated; all, where they are not."""
+    again = (sources == sources[:1]).nonzero()[1:2, 0].tolist()
+    count = again[0] if again else len(sources)
+    repeated = references[torch.arange(len(sources), device=sources.device) % max(1, count)]
+    return count if torch.equal(references, repeated) else len(sources)
+
+
+def _forget(stem: ReferenceStem, _keys: Any) -> None:
+    """Other references: what was derived is made anew."""
+    stem._banks.clear()
+    stem._distinct = _distinct(stem.references, stem.sources)
 
 
 def _centred(images: Tensor) -> Tensor:
@@ -192,7 +220,18 @@ def _centred(images: Tensor) -> Tensor:
 
 
 def _coarse(images: Tensor) -> Tensor:
-    return F.adaptive_avg_pool2d(images, min(_CELLS, images.shape[-1])).flatten(1)
+    side = images.shape[-1]
+    cells = min(_CELLS, side)
+    if side % cells == 0:
+        return F.avg_pool2d(images, side // cells).flatten(1)
+    across = _cells(side, cells).to(images)  # not every device pools into cells of different sizes
+    return (across @ images @ across.T).flatten(1)
+
+
+@cache
+def _cells(side: int, cells: int) -> Tensor:
+    """Means of ``side`` pixels over ``cells`` that cover them evenly, as a matrix ``(cells, side)``."""
+    return F.adaptive_avg_pool1d(torch.eye(side)[None], cells)[0].T.contiguous()
 
 
 def _distances(images: Tensor, references: Tensor) -> Tensor:

@@ -186,6 +186,7 @@ def test_bounds() -> None:
     assert bounds_for("mvtec", "screw", 112) == (4, 18)
     assert bounds_for("mvtec", "screw", 112, published=True) == (9, 35)
     assert bounds_for("headct", None) == BOUNDS["headct"][""]
+    assert bounds_for("visa-csv", "fryum") == bounds_for("visa", "fryum") == (6, 15)
     assert bounds_for("my-parts", "anything") == (14, 86)
     assert bounds_for("my-parts", None, 448) == (28, 172)
     with pytest.raises(ValueError, match="did you mean 'screw'"):

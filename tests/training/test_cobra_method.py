@@ -236,6 +236,8 @@ def test_a_short_training_warms_up_for_a_quarter_and_gently_while_its_length_is_
     assert rates.index(max(rates)) == 41
     begun = [learning_rate(config, StepContext(step, None, 0, None), 20) for step in range(20)]
     assert max(begun) < 2 * config.learning_rate
+    endless = [learning_rate(config, StepContext(step, None, step // 20, None), 20) for step in range(150, 800)]
+    assert endless == sorted(endless) and endless[-1] == pytest.approx(10 * config.learning_rate, rel=0.02)
 
 
 @pytest.mark.parametrize(

@@ -173,6 +173,24 @@ def test_time_budget_becomes_a_stored_number_of_steps(tmp_path):
     assert engine.run().steps == 4
 
 
+def test_a_number_of_steps_that_was_found_outlives_an_interruption(tmp_path, monkeypatch):
+    training = config(max_steps=None, max_time=40.0)
+
+    def made(folder, **options):
+        ticks = iter(range(10**6))
+        monkeypatch.setattr(Engine, "clock", staticmethod(lambda: float(next(ticks))))
+        return make(tmp_path / folder, training, **options)
+
+    whole = made("whole").run()
+    broken = made("broken")
+    broken.batches = Interrupted(broken.batches, at=10)
+    with pytest.raises(KeyboardInterrupt):
+        broken.run()
+    resumed = made("broken", resume=True)
+    assert (resumed.state.step, resumed.state.total) == (10, whole.steps) and whole.steps > 12
+    assert torch.equal(weights(whole), weights(resumed.run()))
+
+
 def test_a_collapse_is_seen_and_the_best_look_kept(tmp_path):
     figures = iter([0.9, 0.95, 0.6, 0.5])
     seen = []
@@ -262,6 +280,57 @@ def test_a_second_ctrl_c_does_not_wait_and_saves_nothing_half_done(tmp_path, ctr
     with pytest.raises(KeyboardInterrupt):
         broken.run()
     assert broken.state.step == 0 and not (tmp_path / "resume.pt").exists()
+
+
+@pytest.mark.parametrize("moment", ["loss", "look"])
+def test_a_second_ctrl_c_in_the_middle_of_a_step_or_of_its_look_saves_nothing(tmp_path, moment):
+    """A loss may move statistics of the network, and a step whose look is missing would never be looked at."""
+    engine = make(tmp_path, config(look_every=0.5), look=lambda _: {LOOK_FIGURE: 0.9})
+    engine._save()
+    before = (tmp_path / "resume.pt").read_bytes()
+
+    def stops(*_):
+        raise KeyboardInterrupt
+
+    if moment == "loss":
+        engine.method.loss = stops
+    else:
+        engine.look = stops
+    with pytest.raises(KeyboardInterrupt):
+        engine.run()
+    assert engine.state.step == (0 if moment == "loss" else 4)
+    assert (tmp_path / "resume.pt").read_bytes() == before
+
+
+def test_ctrl_c_after_a_loss_that_is_no_number_keeps_the_last_state(tmp_path):
+    engine = make(tmp_path, config())
+    engine._save()
+    before, honest = (tmp_path / "resume.pt").read_bytes(), engine.method.loss
+
+    def loss(network, batch, context):
+        losses = honest(network, batch, context)
+        return losses._replace(total=losses.total * float("nan" if context.step == 2 else 1))
+
+    engine.method.loss = loss
+    engine.batches = Interrupted(engine.batches, at=3)
+    with pytest.raises(KeyboardInterrupt):
+        engine.run()
+    assert (tmp_path / "resume.pt").read_bytes() == before
+
+
+def test_a_run_goes_on_with_the_same_images_only(tmp_path):
+    make(tmp_path, config(), images="these")._save()
+    make(tmp_path, config(), images="these", resume=True)
+    with pytest.raises(CheckpointError, match="other options: training images differ"):
+        make(tmp_path, config(), images="those", resume=True)
+
+
+def test_a_collapse_is_known_without_the_log(tmp_path):
+    figures = iter([0.9, 0.5])
+    engine = make(tmp_path, config(look_every=0.5), look=lambda _: {LOOK_FIGURE: next(figures)})
+    engine._save()
+    save, engine._save = engine._save, lambda: (save(), (tmp_path / "log.jsonl").unlink())
+    assert engine.run().kept_step == 4
 
 
 def test_the_optimisers_state_follows_the_weights(tmp_path):

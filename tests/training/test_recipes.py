@@ -10,7 +10,7 @@ import torch
 from robustad.data import CATALOG
 from robustad.ops.transforms import TRANSFORMS
 from robustad.synthesis import LikelihoodFilter
-from robustad.training import RECIPES, recipe
+from robustad.training import RECIPES, TrainingConfig, recipe
 from robustad.training.cobra_data import COBRA_DATA, RELEASED_RATES
 from robustad.training.patchguard import DefaultMethod, ReplayMethod
 
@@ -78,6 +78,15 @@ def test_replays_are_refused_where_attacks_begin_anew(options):
         dataclasses.replace(chosen, training=training, **changes)
 
 
+@pytest.mark.parametrize("option", [{"attack_steps": 10}, {"clean_fraction": 0.0}])
+def test_options_of_fresh_attacks_are_refused_where_attacks_are_reused(option):
+    chosen = recipe("default")
+    with pytest.raises(ValueError, match=f"`{next(iter(option))}` does nothing .* set `replays` to 1"):
+        dataclasses.replace(chosen, training=dataclasses.replace(chosen.training, **option))
+    for other in ({"replays": 1}, {"epsilon": 0.0}):
+        dataclasses.replace(chosen, training=dataclasses.replace(chosen.training, **option, **other))
+
+
 def test_without_attacks_no_batch_is_used_twice():
     chosen = recipe("default")
     plain = dataclasses.replace(chosen, training=dataclasses.replace(chosen.training, epsilon=0.0))
@@ -90,3 +99,12 @@ def test_the_embedded_network_sees_what_it_was_trained_on():
     hybrid = dataclasses.replace(chosen.model, backbone="hybrid", weights="embedded")
     adapted = dataclasses.replace(chosen, model=hybrid).model_for(torch.rand(4, 3, 32, 32))
     assert adapted == dataclasses.replace(hybrid, mean=(0.5,) * 3, std=(0.5,) * 3)
+
+
+@pytest.mark.parametrize(
+    ("length", "text"),
+    [({"max_steps": 0}, "max_steps"), ({"max_epochs": -1}, "max_epochs"), ({"max_time": -5.0}, "more than 0, got -5")],
+)
+def test_a_training_has_some_length(length, text):
+    with pytest.raises(ValueError, match=text):
+        TrainingConfig(**length)

@@ -7,6 +7,8 @@ import math
 
 import pytest
 
+from robustad.training import StepContext, recipe
+from robustad.training.engine import learning_rate
 from robustad.training.schedules import cosine_with_warmup, epsilon_at, published_cosine
 
 
@@ -41,3 +43,9 @@ def test_epsilon_grows_from_a_tenth():
     assert [epsilon_at(step, 100, epsilon=0.04, warmup=0.0) for step in (0, 99)] == [0.04, 0.04]
     assert [epsilon_at(step, 3, epsilon=0.0, warmup=0.5) for step in range(3)] == [0, 0, 0]
     assert math.isclose(epsilon_at(1, 1, epsilon=0.04, warmup=1.0), 0.04)
+
+
+def test_the_published_rate_does_not_fall_before_anybody_knows_how_long_the_run_is():
+    config = recipe("published").training
+    rates = [learning_rate(config, StepContext(step, None, step // 3, None), 3) for step in range(30)]
+    assert set(rates) == {config.learning_rate}

@@ -105,6 +105,33 @@ def test_an_interrupted_fit_resumes_to_the_same_weights(good, tmp_path, monkeypa
     assert torch.equal(weights(whole.checkpoint), weights(resumed.checkpoint)), "also in the middle of a replay"
 
 
+def test_a_run_goes_on_with_its_own_options_and_images_only(good, tmp_path, monkeypatch):
+    config, step = small(good), workflow.Engine._step
+
+    def interrupted(self, batch):
+        if self.state.step == 2:
+            raise KeyboardInterrupt
+        return step(self, batch)
+
+    monkeypatch.setattr(workflow.Engine, "_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fit(config, tmp_path / "run")
+    monkeypatch.undo()
+    other = dataclasses.replace(config, pseudo=dataclasses.replace(config.pseudo, max_regions=2))
+    with pytest.raises(CheckpointError, match="begun with other options: pseudo differ; start a new run"):
+        fit(other, tmp_path / "run", resume=True)
+    Image.fromarray(np.full((40, 40, 3), 120, np.uint8)).save(good / "new.png")
+    with pytest.raises(CheckpointError, match="training images differ"):
+        fit(config, tmp_path / "run", resume=True)
+    (good / "new.png").unlink()
+    assert fit(config, tmp_path / "run", resume=True).steps == 6
+
+
+def test_cobra_takes_no_foreground(good):
+    with pytest.raises(ValueError, match="COBRA's anomalies change all of an image: leave `foreground` 'cam' out"):
+        dataclasses.replace(small_cobra(good), foreground="cam")
+
+
 def test_the_global_random_state_is_left_alone(good, tmp_path):
     before = torch.random.get_rng_state()
     fit(small(good, max_steps=1, look_every=0.0), tmp_path / "run")

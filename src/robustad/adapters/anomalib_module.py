@@ -178,7 +178,16 @@ class RobustadModule(AnomalibModule):  # type: ignore[misc]
             yield images.to(self.device), [str(path) for path in batch.image_path]
 
     def on_train_start(self) -> None:
-        """Make the recipe's method, now that the weights are those that training begins with."""
+        """Make the recipe's method, now that the weights are those that training begins with.
+
+        Raises:
+            ValueError: If nobody knows how long the training is.
+        """
+        if self._total(1) is None:
+            raise ValueError(
+                "learning rate and attack radius follow the length of a training: give the engine `max_epochs` or "
+                "`max_steps`"
+            )
         generator = self.recipe.make_generator()
         self._method = self.recipe.make_method(self.trained, generator, self._normals.to(self.device))
 

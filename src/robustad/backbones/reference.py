@@ -197,7 +197,7 @@ def _representatives(rows: Tensor, count: int, *, seed: int) -> Tensor:
         return torch.arange(count) % len(rows)
     from sklearn.cluster import KMeans
 
-    found = KMeans(count, n_init=1, max_iter=10, random_state=seed).fit(rows.cpu().numpy())
+    found = KMeans(count, n_init=1, max_iter=10, random_state=seed % 2**32).fit(rows.cpu().numpy())
     return _distances(torch.from_numpy(found.cluster_centers_).to(rows), rows).argmin(dim=1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from itertools import count
 from typing import NamedTuple
@@ -139,6 +140,7 @@ class Batches:
             batch_sampler=sampler,
             num_workers=self.num_workers,
             collate_fn=_collate,
+            worker_init_fn=_ignore_interrupts,
             persistent_workers=self.num_workers > 0,
             generator=torch_generator(self.schedule.seed, "workers"),  # the loader must not draw from the global one
         )
@@ -149,6 +151,11 @@ class Batches:
             batch = augment(batch) if self.augment else batch
             for _ in range(max(first, step), first + replays):
                 yield batch
+
+
+def _ignore_interrupts(_worker: int) -> None:
+    """Ctrl-C reaches all processes of a terminal; what it means is for the one that trains to say."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _collate(items: Sequence[dict[str, Tensor]]) -> tuple[Tensor, Tensor]:

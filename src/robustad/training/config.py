@@ -31,7 +31,7 @@ class TrainingConfig:
         weight_decay: Weight decay of AdamW, on matrices only unless the schedule is ``published``.
         schedule: ``cosine`` (warm-up, then cosine per step to 2 %), ``published`` (PatchGuard's: cosine per epoch to
             1.25 %) or ``cobra`` (COBRA's: ten epochs of warm-up, a quarter if short, to ten times, then cosine).
-        warmup_steps: Steps of linear learning-rate warm-up.
+        warmup_steps: Steps of linear learning-rate warm-up of schedule ``cosine``.
         gradient_clip: Largest gradient norm; 0 = no clipping.
         average_decay: Decay of the weight average that becomes the detector; 0 = the last weights.
         precision: ``auto`` (bfloat16 where the hardware has it), ``float32`` or ``bfloat16``.
@@ -98,6 +98,11 @@ class TrainingConfig:
             "epoch_images",
         ):
             check_at_least(name, getattr(self, name), 0)
+        for name in ("max_steps", "max_epochs"):
+            if getattr(self, name) is not None:
+                check_at_least(name, getattr(self, name), 1)
+        if self.max_time is not None and not self.max_time > 0:
+            raise ValueError(f"`max_time` must be some seconds, more than 0, got {self.max_time:g}")
         if self.max_steps is None and self.max_epochs is None and self.max_time is None:
             raise ValueError("one of `max_time`, `max_steps`, `max_epochs` must say how long to train")
 

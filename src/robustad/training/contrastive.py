@@ -37,9 +37,9 @@ def pair_losses(rows: Tensor, *, detach_columns: bool = False) -> Tensor:
     return -torch.log(likeness / (likeness.sum(1, keepdim=True) + _EPS) + _EPS)
 
 
-def group_pairs(count: int, groups: int) -> Tensor:
+def group_pairs(count: int, groups: int, device: torch.device | None = None) -> Tensor:
     """All ``(anchor, other)`` pairs ``(P, 2)`` of the same place in different groups of ``count`` rows."""
-    place = torch.arange(count)
+    place = torch.arange(count, device=device)
     pairs = [
         torch.stack([place + i * count, place + j * count], dim=1)
         for i in range(groups)
@@ -49,13 +49,13 @@ def group_pairs(count: int, groups: int) -> Tensor:
     return torch.cat(pairs)
 
 
-def opposite_pairs(count: int, blocks: int, groups: int = 2) -> Tensor:
+def opposite_pairs(count: int, blocks: int, groups: int = 2, device: torch.device | None = None) -> Tensor:
     """All pairs ``(P, 2)`` of an image and its own pseudo-anomaly, both ways, inside each of the first ``groups``.
 
     Deviates: the released code takes rows half a group apart, which is right for two blocks only.
     """
     size = count // blocks
-    image = torch.arange(size)
+    image = torch.arange(size, device=device)
     pairs = []
     for group in range(groups):
         for block in range(1, blocks):
@@ -78,7 +78,7 @@ def contrastive_loss(
     Source: COBRA, released ``contrastive_loss.py``.
     """
     losses = pair_losses(rows, detach_columns=detach_columns)
-    total = _sum_over(losses, group_pairs(len(rows) // groups, groups))
+    total = _sum_over(losses, group_pairs(len(rows) // groups, groups, rows.device))
     if opposites is not None:
         total = total - _sum_over(losses, opposites)
     return total / len(rows)
@@ -98,7 +98,6 @@ def supervised_loss(rows: Tensor, *, groups: int, blocks: int) -> Tensor:
 
 
 def _sum_over(losses: Tensor, pairs: Tensor) -> Tensor:
-    pairs = pairs.to(losses.device)
     return losses[pairs[:, 0], pairs[:, 1]].sum()
 
 
@@ -122,12 +121,14 @@ def _plain(rows: Tensor, *, groups: int, blocks: int) -> Tensor:
 
 
 def _opposite(rows: Tensor, *, groups: int, blocks: int) -> Tensor:
-    pairs = opposite_pairs(len(rows) // groups, blocks)
+    pairs = opposite_pairs(len(rows) // groups, blocks, device=rows.device)
     return -_sum_over(pair_losses(rows), pairs) / len(rows)
 
 
 def _cobra(rows: Tensor, *, groups: int, blocks: int) -> Tensor:
-    return contrastive_loss(rows, groups=groups, opposites=opposite_pairs(len(rows) // groups, blocks))
+    return contrastive_loss(
+        rows, groups=groups, opposites=opposite_pairs(len(rows) // groups, blocks, device=rows.device)
+    )
 
 
 _SIMILARITY: dict[str, SimilarityLoss | None] = {

@@ -24,7 +24,7 @@ from robustad.training.budget import StepBudget
 from robustad.training.config import TrainingConfig
 from robustad.training.interrupts import interrupts_wait
 from robustad.training.lars import LARS
-from robustad.training.runlog import RunLog, read_log
+from robustad.training.runlog import RunLog
 from robustad.training.schedules import cobra_cosine, cosine_with_warmup, published_cosine
 from robustad.training.state import COLLAPSE, STATE_FILE, TrainingState
 
@@ -134,6 +134,7 @@ class Engine:
         folder: Run folder for the log and the resume state.
         look: Early look at held-out pseudo-anomalies; its figure `LOOK_FIGURE` guards against collapse.
         resume: Continue from the folder's resume state.
+        images: A name for what is trained on; a run goes on with the same only.
         tensorboard: Also log for TensorBoard.
         fabric: Devices and precision; by default one device and the precision of the config.
 
@@ -153,6 +154,7 @@ class Engine:
         folder: Path,
         look: Look | None = None,
         resume: bool = False,
+        images: str = "",
         tensorboard: bool = False,
         fabric: Fabric | None = None,
     ) -> None:
@@ -160,8 +162,8 @@ class Engine:
         self.fabric = fabric or make_fabric(config)
         self.average = WeightAverage(method.network, config.average_decay)
         self.optimizer = make_optimizer(method.network, config)
-        self.state = TrainingState(config=config.to_dict())
-        self._torn = False
+        self.state = TrainingState(config={**config.to_dict(), "training images": images})
+        self._torn, self._loss = False, torch.zeros(())
         optimizer = self._restore() if resume else None
         if config.compile:  # after the weight average, which is a copy, and in place: names of tensors stay
             for name in method.compiled_parts:
@@ -191,7 +193,7 @@ class Engine:
                 with interrupts_wait() as asked:
                     self._loop(stream, budget, bar, asked)
             except KeyboardInterrupt:
-                if not self._torn:
+                if not self._torn and bool(self._loss.isfinite()):
                     self._save()
                 raise
         self._save()  # what is left to do to the detector may be interrupted as well
@@ -237,7 +239,9 @@ class Engine:
                 self.log.write(state.step, {name: float(value) for name, value in figures.items()})
                 note = f"loss {float(figures['loss']):.3f}"
             if self._look_is_due():
+                self._torn = True  # a step whose look is missing is not done
                 self._look()
+                self._torn = False
             bar.move_to(state.step, total=state.total, note=note)
             if time.perf_counter() - last_saved > 60 * self.config.checkpoint_minutes:
                 self._check_finite(float(figures["loss"]))
@@ -257,6 +261,7 @@ class Engine:
 
     def _step(self, batch: Batch) -> dict[str, Tensor | float]:
         step, config = self.state.step, self.config
+        self._torn = True  # from here to its end, what would be saved belongs to two steps
         context = StepContext(step, self.state.total, self.batches.schedule.epoch(step), self.fabric)
         rate = learning_rate(config, context, self.batches.schedule.steps_per_epoch)
         for group in self.optimizer.param_groups:
@@ -265,7 +270,6 @@ class Engine:
         self.optimizer.zero_grad()  # first: nobody needs the last step's gradients while attacks take their memory
         with isolated_randomness(derive_seed(config.seed, "step", step)):
             losses = self.method.loss(self.network, batch, context).backward(self.fabric.backward)
-            self._torn = True  # from here to the next step, what would be saved belongs to two of them
             self.method.after_backward()
         if config.gradient_clip:
             self.fabric.clip_gradients(
@@ -273,6 +277,7 @@ class Engine:
             )
         self.optimizer.step()
         self.average.update(self.method.network, step)
+        self._loss = losses.total
         return {"loss": losses.total, **losses.parts, "learning_rate": rate, "epoch": float(context.epoch)}
 
     def _look_is_due(self) -> bool:
@@ -289,7 +294,7 @@ class Engine:
         assert self.look is not None
         figures = self.look(self.average.module)
         self.log.write(self.state.step, figures)
-        attacked = figures.get(LOOK_FIGURE)
+        attacked = self.state.last_look = figures.get(LOOK_FIGURE)
         if attacked is not None and (self.state.best_look is None or attacked >= self.state.best_look):
             self.state.best_look = attacked
             weights = self.average.module.state_dict()
@@ -300,14 +305,10 @@ class Engine:
         """The averaged weights of the last step, or of the best look if the last one had clearly collapsed."""
         state, network = self.state, self.average.module
         tolerance = getattr(self.look, "tolerance", COLLAPSE)
-        if state.best_weights and state.best_step < state.step and state.collapsed(self._last_look(), tolerance):
+        if state.best_weights and state.best_step < state.step and state.collapsed(tolerance):
             network.load_state_dict(state.best_weights)
             return network.eval(), state.best_step
         return network.eval(), state.step
-
-    def _last_look(self) -> float | None:
-        looks = [row[LOOK_FIGURE] for row in read_log(self.log.path) if LOOK_FIGURE in row]
-        return float(looks[-1]) if looks else None
 
     def _save(self) -> None:
         if self.fabric.is_global_zero:
@@ -321,7 +322,7 @@ class Engine:
 
     def _restore(self) -> dict[str, Any]:
         """All but the optimiser's state, which is returned."""
-        self.state, stored = TrainingState.load(self.folder, self.config.to_dict())
+        self.state, stored = TrainingState.load(self.folder, self.state.config)
         self.method.network.load_state_dict(stored["network"])
         self.average.module.load_state_dict(stored["average"])
         self.method.restore(stored["carried"])
@@ -350,14 +351,14 @@ def isolated_randomness(seed: int) -> Iterator[None]:
 
 
 def learning_rate(config: TrainingConfig, context: StepContext, steps_per_epoch: int) -> float:
-    """Learning rate of a step."""
+    """Learning rate of a step; as long as nobody knows how long the run is, it has just begun."""
     epochs = max(1, -(-(context.total or 1) // steps_per_epoch))
     if config.schedule == "published":
-        return config.learning_rate * published_cosine(context.epoch, epochs)
+        return config.learning_rate * published_cosine(context.epoch if context.total else 0, epochs)
     if config.schedule == "cobra":
-        # a short training would be nothing but warm-up; one whose length is not known yet has just begun
-        warmup = min(10.0, epochs / 4) if context.total else 10.0
-        return config.learning_rate * cobra_cosine(context.step, steps_per_epoch, epochs, warmup=warmup)
+        warmup = min(10.0, epochs / 4) if context.total else 10.0  # a short training would be nothing but warm-up
+        step = context.step if context.total else min(context.step, 10 * steps_per_epoch)
+        return config.learning_rate * cobra_cosine(step, steps_per_epoch, epochs, warmup=warmup)
     step, total = (context.step, context.total) if context.total else (0, 1)
     share = cosine_with_warmup(step, total, warmup=1)
     return config.learning_rate * share * min(1.0, (context.step + 1) / max(1, config.warmup_steps))

@@ -97,6 +97,8 @@ class PatchGuardRecipe(Recipe):
         check_choice("method", self.method, METHODS)
         if self.method == "published":
             _check_fresh(self.training, "`method` published")
+        elif self.training.updates_per_batch > 1:
+            _check_replayed(self.training)
         super().__post_init__()
 
     def make_method(self, detector: AnomalyDetector, generator: Generator | None, normals: Tensor) -> Method:
@@ -140,6 +142,16 @@ def _check_fresh(config: TrainingConfig, who: str) -> None:
     """Attacks that begin anew with every update would only see the same images again."""
     if config.replays > 1:
         raise ValueError(f"{who} attacks every batch anew: set `replays` to 1 and choose `attack_steps`")
+
+
+def _check_replayed(config: TrainingConfig) -> None:
+    """Options of attacks that begin anew would do nothing."""
+    for option in dataclasses.fields(config):
+        if option.name in ("attack_steps", "clean_fraction") and getattr(config, option.name) != option.default:
+            raise ValueError(
+                f"`{option.name}` does nothing while an attack is reused over {config.replays} updates; for a fresh "
+                "attack in each of them set `replays` to 1"
+            )
 
 
 def _light_cobra() -> CobraConfig:

@@ -25,6 +25,7 @@ class TrainingState:
         step: Steps done.
         total: Steps of the whole run; None while a wall-clock budget is still being measured.
         config: The resolved config; a resumed run must have the same.
+        last_look: Figure of the last early look.
         best_look: Figure of the best early look so far, and the weights it was of.
         best_weights: Those weights.
         best_step: Step of that look.
@@ -34,14 +35,16 @@ class TrainingState:
     config: dict[str, Any]
     step: int = 0
     total: int | None = None
+    last_look: float | None = None
     best_look: float | None = None
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     best_step: int = 0
     looks: int | None = None
 
-    def collapsed(self, look: float | None, tolerance: float = COLLAPSE) -> bool:
+    def collapsed(self, tolerance: float = COLLAPSE) -> bool:
         """Whether the last look is so far below the best one that training has overfitted its own attack."""
-        return look is not None and self.best_look is not None and look < self.best_look - tolerance
+        last, best = self.last_look, self.best_look
+        return last is not None and best is not None and last < best - tolerance
 
     def save(self, folder: Path, **tensors: Any) -> None:
         """Write this and the given state dicts to ``folder``."""

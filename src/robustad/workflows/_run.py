@@ -28,9 +28,11 @@ def claimed(run: Path, config: Any, *, resume: bool) -> Iterator[None]:
         resume: The folder already holds the run.
 
     Raises:
-        CheckpointError: If it holds one and is not to be resumed, even one that began a moment ago.
+        CheckpointError: If it holds one and is not to be resumed, even one that began a moment ago, or one with other
+            options is to be.
     """
     if resume:
+        _check_same(run, config)
         yield
         return
     before = set(run.iterdir()) if run.exists() else None
@@ -52,6 +54,13 @@ def claimed(run: Path, config: Any, *, resume: bool) -> Iterator[None]:
             with contextlib.suppress(OSError):  # masks are in it
                 run.rmdir()
         raise
+
+
+def _check_same(run: Path, config: Any) -> None:
+    stored, given = config.from_dict(read_config(run)).to_dict(), config.to_dict()
+    differing = sorted(key for key in {*stored, *given} if stored.get(key) != given.get(key))
+    if differing:
+        raise CheckpointError(f"{run} was begun with other options: {', '.join(differing)} differ; start a new run")
 
 
 def goes_on(run: Path) -> bool:

@@ -99,11 +99,16 @@ class CobraFit(CobraRecipe, FitConfig):
         model: Architecture, and the transforms of pseudo-anomalous blocks.
         training: Engine and adversarial training.
         losses: What is minimised, and against which adversary.
-        foreground: Unused: pseudo-anomalies change all of an image.
+        foreground: ``none``: pseudo-anomalies change all of an image.
         tensorboard: Also log for TensorBoard.
     """
 
     recipe: str = "cobra"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.foreground != "none":
+            raise ValueError(f"COBRA's anomalies change all of an image: leave `foreground` {self.foreground!r} out")
 
 
 FIT_CONFIGS: dict[type[AnomalyDetector], type[FitConfig]] = {
@@ -156,7 +161,8 @@ def fit(config: FitConfig, run_dir: str | Path, *, resume: bool = False) -> FitR
     with claimed(run, config, resume=resume):
         train = with_foreground(train, config.foreground, run / "foreground" / "train")
         held_out = with_foreground(held_out, config.foreground, run / "foreground" / "held_out")
-        engine = _engine(config, train, held_out, generator, run, resume=resume and goes_on(run))
+        images = fingerprint(split.train)
+        engine = _engine(config, train, held_out, generator, run, images=images, resume=resume and goes_on(run))
     result = engine.run()
     detector = result.network
     assert isinstance(detector, AnomalyDetector)
@@ -166,7 +172,7 @@ def fit(config: FitConfig, run_dir: str | Path, *, resume: bool = False) -> FitR
         "data": config.data.resolved().to_dict(),
         "seed": config.training.seed,
         "recipe": config.recipe,
-        "fingerprint": fingerprint(split.train),
+        "fingerprint": images,
         "training": config.training.to_dict(),
         "steps": result.steps,
         "kept_step": result.kept_step,
@@ -199,6 +205,7 @@ def _engine(
     generator: Generator | None,
     run: Path,
     *,
+    images: str,
     resume: bool,
 ) -> Engine:
     """Everything that a training needs, joined."""
@@ -222,6 +229,7 @@ def _engine(
         folder=run,
         look=_look(held_out, config, generator, run),
         resume=resume,
+        images=images,
         tensorboard=config.tensorboard,
     )
 

@@ -141,7 +141,9 @@ def _engine(config: PretrainConfig, tasks: SceneTasks, run: Path, *, resume: boo
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(training.seed)
         detector = TaskDetector(config.model)
-    schedule = Schedule(len(tasks), training.batch_size // config.tests, seed=training.seed, replays=training.replays)
+    schedule = Schedule(
+        len(tasks), training.batch_size // config.tests, seed=training.seed, replays=training.updates_per_batch
+    )
     look = None
     if training.look_every:
         seen = _tasks(config, training.look_images, _LOOK_TESTS, derive_seed(training.seed, "held out"))

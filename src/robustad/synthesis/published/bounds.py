@@ -47,6 +47,8 @@ BOUNDS: dict[str, dict[str, tuple[int, int]]] = {
     "headct": {"": (9, 86)},
     "wfdd": dict.fromkeys(_WFDD, (9, 86)),
 }
+_SAME = {"visa-csv": "visa"}
+"""Other splits of the same images."""
 
 
 def bounds_for(
@@ -71,7 +73,7 @@ def bounds_for(
         ValueError: If the data set is known but the category is not, or ``image_size`` is too small.
     """
     check_at_least("image_size", image_size, 8)
-    table = BOUNDS.get(dataset)
+    table = BOUNDS.get(_SAME.get(dataset, dataset))
     if table is None:
         return _scaled(DEFAULT_BOUNDS, image_size)
     bounds = table[""] if "" in table else table[check_choice("category", category or "", table)]

@@ -15,7 +15,7 @@ LIMITS = ("max_time", "max_steps", "max_epochs")
 
 
 def from_plain(cls: type[Config], values: Mapping[str, Any]) -> Config:
-    """Build a config dataclass from plain values (JSON, YAML); lists become tuples.
+    """Build a config dataclass from plain values (JSON, YAML); lists become tuples, and so does one value for several.
 
     Raises:
         ValueError: If a key is unknown; the text lists the known ones. And whatever the dataclass itself checks.
@@ -24,7 +24,15 @@ def from_plain(cls: type[Config], values: Mapping[str, Any]) -> Config:
     unknown = sorted(set(values) - known)
     if unknown:
         raise ValueError(f"unknown option {', '.join(map(repr, unknown))}; known: {', '.join(sorted(known))}")
-    return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+    hints = typing.get_type_hints(cls)
+    return cls(**{key: _several(hints[key], value) for key, value in values.items()})
+
+
+def _several(hint: Any, value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(value)
+    wanted = any(typing.get_origin(kind) is tuple for kind in (hint, *typing.get_args(hint)))
+    return (value,) if wanted and isinstance(value, str | int | float) else value
 
 
 def from_plain_nested(cls: type[Config], values: Mapping[str, Any]) -> Config:

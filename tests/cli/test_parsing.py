@@ -141,5 +141,7 @@ def test_the_recipe_of_a_command_line(tmp_path):
     (tmp_path / "c.yaml").write_text("recipe: published")
     assert chosen_recipe(["--x", "1"]) == "default"
     assert chosen_recipe(["--config", str(tmp_path / "c.yaml")]) == "published"
-    assert chosen_recipe(["--recipe=default", f"--config={tmp_path / 'c.yaml'}"]) == "default"
+    assert chosen_recipe(["--recipe=default", f"--config={tmp_path / 'c.yaml'}"]) == "published", "the later one wins"
+    assert chosen_recipe([f"--config={tmp_path / 'c.yaml'}", "--recipe=default"]) == "default"
+    assert chosen_recipe(["--recipe=default", "--recipe", "texture"]) == "texture"
     assert chosen_recipe(["--config", str(tmp_path / "none.yaml")]) == "default"

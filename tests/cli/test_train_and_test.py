@@ -262,12 +262,36 @@ def test_corruptions_by_name_and_by_group(tested):
         ("--corruptions imagenetc", 2, "did you mean 'imagenet-c'"),
         ("--corruptions motion-blur", 2, "did you mean 'motion_blur'"),
         ("--corruptions snow --severities 6", 2, "--severities must be whole numbers from 1 to 5, got [6]"),
+        ("--severities 5", 2, "--severities does nothing without --corruptions"),
+        ("--certify-radii 0.1", 2, "--certify-radii does nothing without --certify"),
+        ("--certify-samples 10", 2, "--certify-samples does nothing without --certify"),
+        ("--sticker-draws 8", 2, "--sticker-draws does nothing without --stickers"),
+        ("--attacks pgd transfer", 2, "pass its checkpoint as --transfer"),
+        ("--attacks pgd --transfer other", 2, "--transfer is for the attacks 'transfer' and 'ensemble'"),
+        ("--data elvp", 2, "did you mean 'elpv'"),
     ],
 )
 def test_test_options_that_are_wrong(tested, capsys, words, code, text):
     assert main(["test", "c", *words.split()]) == code
     error = capsys.readouterr().err
     assert text in error and error.count("\n") == 1 and tested == []
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["fit", "--recipe", "textrue"], "did you mean 'texture'"),
+        (["visualize", "c", "i", "--steps", "0"], "`steps` must be at least 1"),
+        (["download", "mvtec", "--category", "bottle"], "--category is for weights, not for mvtec"),
+        (["download", "mvtec", "--target", "d"], "--target is for weights"),
+        (["download", "weights", "--dataset", "mvtec", "--root", "d"], "--root is for a dataset, not for weights"),
+        (["data", "check", "d", "--root", "d"], "FOLDER and --root are the same"),
+    ],
+)
+def test_values_and_options_that_do_not_fit_are_wrong_usage(capsys, words, text):
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert text in error and error.count("\n") == 1
 
 
 def test_failed_health_checks_are_printed(capsys, monkeypatch, tested, tmp_path):

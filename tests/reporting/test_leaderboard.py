@@ -44,6 +44,15 @@ def test_a_worst_case_has_the_last_word():
     assert "Ranked by ensemble, 2/255." in leaderboard_markdown(boards(first + second))
 
 
+def test_a_worst_case_that_not_all_have_decides_nothing():
+    """Doubtful detectors are attacked by more than was asked for; everybody else would have no figure."""
+    best, other = [row("best", "pgd", 0.9)], [row("other", "pgd", 0.4)]
+    doubtful = [row("doubtful", "pgd", 0.6), row("doubtful", "square", 0.5), row("doubtful", "ensemble", 0.5)]
+    for rows in (best + other + doubtful, doubtful + other + best):
+        assert names(rows) == ["best", "doubtful", "other"]
+        assert "Ranked by the lowest of pgd, 2/255; square, 2/255." in leaderboard_markdown(boards(rows))
+
+
 def test_what_is_exact_for_each_image_is_not_compared_with_one_perturbation_for_all():
     rows = [row("any", "pgd", 0.5), row("any", UNIVERSAL, 0.7), row(BASELINE, EXACT, 0.4)]
     (board,) = boards(rows)

@@ -177,7 +177,7 @@ def test_a_cell_whose_results_cannot_be_read_is_done_again(made):
 def test_a_cell_whose_other_detector_changed_is_done_again(made, checkpoints, tmp_path, monkeypatch):
     matrix, out, _, _ = made
     place = next(iter(module.cells(matrix, out)))
-    config = dataclasses.replace(matrix.test, transfer=checkpoints["maps"])
+    config = dataclasses.replace(matrix.test, attacks=("ensemble",), transfer=checkpoints["maps"])
     path = place.folder / "test" / "results.json"
     text = path.read_text()
     known = json.loads(text)
@@ -195,7 +195,7 @@ def test_a_cell_whose_other_detector_changed_is_done_again(made, checkpoints, tm
 def test_a_cell_whose_images_changed_is_done_again(made):
     matrix, out, _, _ = made
     place = next(iter(module.cells(matrix, out)))
-    image = images_of(place.data, part="all", seed=place.seed)[1][0].path
+    image = images_of(place.data, part="all", seed=place.seed).test[0].path
     kept = image.read_bytes()
     try:
         Image.new("RGB", (16, 16), (9, 9, 9)).save(image)
@@ -255,6 +255,18 @@ def test_a_length_that_is_named_takes_the_place_of_the_recipes(folder):
     assert (plainly.max_time, plainly.max_epochs) == (None, 1000)
 
 
+def test_weights_by_name_are_replaced_as_on_the_command_line(folder):
+    data = DataConfig(normal=folder / "normal")
+    made = configured({"pseudo": {"shapes": {"blob": 1, "stroke": 1}, "max_regions": 2}}, data, 0).pseudo
+    assert made.shapes == {"blob": 1, "stroke": 1} and made.max_regions == 2
+    assert made.appearances == configured({}, data, 0).pseudo.appearances
+
+
+def test_one_value_stands_for_a_list_of_one(folder):
+    matrix = Matrix.from_dict(plain(folder, test={"epsilons": 2 / 255, "attacks": "pgd"}))
+    assert matrix.test.epsilons == (2 / 255,) and matrix.test.attacks == ("pgd",)
+
+
 def test_other_options_are_not_mixed_with_what_is_there(folder, tmp_path):
     benchmark(Matrix.from_dict(plain(folder, seeds=[0], detectors={"small": SMALL})), tmp_path / "out")
     other = {**SMALL, "training": {**SMALL["training"], "max_steps": 3}}
@@ -281,6 +293,7 @@ def test_another_test_is_run_on_what_is_trained(folder, tmp_path, monkeypatch):
         ({"detectors": {"a": {"data": {}}}}, r"detectors\.a: `data` stands beside"),
         ({"detectors": {"a": {"checkpoint": "x", "recipe": "default"}}}, r"detectors\.a: a `checkpoint` is trained"),
         ({"detectors": {"a b": {}, "a/b": {}}}, "must differ in more than signs"),
+        ({"detectors": {"cobra": {}, "COBRA": {}}}, "signs and capitals"),
         ({"data": []}, "at least one of each"),
         ({"data": ["elpv"]}, r"data\[0\] must hold options"),
         ({"data": [{"data": "elvp"}]}, r"data\[0\]: `data` must be one of"),

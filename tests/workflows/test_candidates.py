@@ -82,6 +82,30 @@ def test_words_name_a_place(tmp_path):
     assert default_out(f"anomalib:Padim={tmp_path}/model.ckpt") == tmp_path.resolve() / "model-test"
 
 
+def test_files_of_lightning_have_signs_in_their_names(tmp_path, monkeypatch):
+    assert candidate_path("anomalib:Patchcore=a/epoch=3-step=120.ckpt").as_posix() == "a/epoch=3-step=120.ckpt"
+    assert candidate_path("anomalib:results/lr=0.1/model.ckpt").as_posix() == "results/lr=0.1/model.ckpt"
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "epoch=3.ckpt").touch()
+    assert candidate_path("anomalib:epoch=3.ckpt").as_posix() == "epoch=3.ckpt"
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_a_file_of_a_checkpoint_is_the_checkpoint(checkpoints, tmp_path, name):
+    shutil.copytree(checkpoints["calibrated"], tmp_path / "run/checkpoint")
+    word = tmp_path / "run/checkpoint" / name
+    assert candidate_path(word) == tmp_path / "run/checkpoint"
+    assert digest_of(word) == digest_of(tmp_path / "run/checkpoint")
+    assert default_out(word) == tmp_path.resolve() / "run/test"
+
+
+def test_who_predicts_by_a_detector_from_elsewhere_is_told(tmp_path, capsys):
+    (tmp_path / "a.onnx").touch()
+    for word in (f"{tmp_path}/a.onnx", f"anomalib:{tmp_path}/a.ckpt"):
+        assert main(["predict", word, str(tmp_path)]) == 1
+        assert "a detector from elsewhere, which only `robustad test` and matrices take" in capsys.readouterr().err
+
+
 def test_our_checkpoint_is_what_it_was(checkpoints):
     candidate = load_candidate(checkpoints["calibrated"], device=CPU)
     assert candidate.digest == digest_of(checkpoints["calibrated"])

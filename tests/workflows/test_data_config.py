@@ -62,6 +62,7 @@ def test_what_does_not_fit_together_is_an_error(options, message):
         (150, 50, 80, (60, 20)),
         (3, 900, 60, (3, 45)),
         (9, 9, 5, (2, 2)),
+        (9, 9, 7, (4, 3)),
     ],
 )
 def test_thinned_keeps_proportions_and_a_quarter_of_each_class(tmp_path, normals, anomalies, limit, wanted):

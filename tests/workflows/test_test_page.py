@@ -60,10 +60,21 @@ def test_who_tests_on_other_normal_images_is_warned(checkpoint, data, tmp_path, 
 
 def test_who_tests_what_somebody_else_trained_is_told_to_give_other_images(checkpoints, data, tmp_path):
     result = test(checkpoints["maps"], data, QUICK, tmp_path / "out")
-    assert "give others (--test-normal)" in result.caution and "--test-normal" in result.report.read_text()
+    assert (
+        "give others (for images of your own: --test-normal)" in result.caution
+        and "--test-normal" in result.report.read_text()
+    )
     given = DataConfig(normal=data.normal, anomalous=data.anomalous, test_normal=tmp_path / "more")
     shutil.copytree(data.normal, given.test_normal)
     assert test(checkpoints["maps"], given, QUICK, tmp_path / "other").caution == ""
+    for name in ("normal", "anomalous"):
+        shutil.copytree(getattr(data, name), tmp_path / "root" / name)
+    root = DataConfig(root=tmp_path / "root")
+    assert (
+        "some of the normal ones were tested" in test(checkpoints["maps"], root, QUICK, tmp_path / "root-out").caution
+    )
+    shutil.copytree(data.normal, tmp_path / "root/test_normal")
+    assert test(checkpoints["maps"], root, QUICK, tmp_path / "root-other").caution == ""
 
 
 def test_figures_outlive_a_page_that_cannot_be_made(checkpoint, tmp_path, monkeypatch):

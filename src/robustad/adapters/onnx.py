@@ -59,7 +59,7 @@ class OnnxScorer:
         found, other = self._run(grey), self._run(grey * np.linspace(0, 2, self.input.size))
         usual = {*_SCORE_NAMES, *_MAP_NAMES}
         kept = {n: v for n, v in found.items() if n.lower() in usual or not np.array_equal(v, other[n])}
-        self.scores, self.maps = _chosen(kept, path, count)
+        self.scores, self.maps = _chosen(kept, path, count, {n: v for n, v in found.items() if n not in kept})
 
     def __call__(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Scores, and maps where the model gives some, on the images' device and in their type."""
@@ -166,8 +166,11 @@ def _size(sides: Sequence[Any], path: Path, image_size: int | None) -> int:
     return int(fixed.pop())
 
 
-def _chosen(found: dict[str, Array], path: Path, count: int) -> tuple[str, str | None]:
-    """Names of the outputs with the scores and with the maps, if there are some, after ``count`` images."""
+def _chosen(found: dict[str, Array], path: Path, count: int, constant: dict[str, Array]) -> tuple[str, str | None]:
+    """Names of the outputs with the scores and with the maps, if there are some, after ``count`` images.
+
+    ``constant`` are outputs that did not change with the image.
+    """
     floats = {
         name: value
         for name, value in found.items()
@@ -177,7 +180,10 @@ def _chosen(found: dict[str, Array], path: Path, count: int) -> tuple[str, str |
     planes = [name for name, value in floats.items() if value.ndim == 3 or (value.ndim == 4 and value.shape[1] == 1)]
     # tokens have three dimensions, too, and are hardly as many as they are long
     maps = [n for n in planes if floats[n].ndim == 4 or n.lower() in _MAP_NAMES or len({*floats[n].shape[1:]}) == 1]
-    shapes = ", ".join(f"{name} {value.shape}" for name, value in found.items())
+    shapes = ", ".join(
+        [f"{name} {value.shape}" for name, value in found.items()]
+        + [f"{name} {value.shape}, the same for two images that differ" for name, value in constant.items()]
+    )
     score = _one(scores, _SCORE_NAMES)
     if score is None:
         what = "no" if not scores else "more than one"

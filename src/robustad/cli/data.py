@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from robustad.cli.faults import UsageError
 from robustad.cli.output import note, say
 from robustad.cli.parsing import Parser
 
@@ -24,6 +25,8 @@ def run(arguments: Any) -> int:
     """Run it."""
     from robustad.workflows.check import check
 
+    if arguments.folder and arguments.root:
+        raise UsageError("FOLDER and --root are the same; give one of them")
     problems = check(arguments.folder or arguments.root, data=arguments.data, category=arguments.category)
     for problem in problems:
         say(problem.text)

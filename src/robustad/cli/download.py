@@ -20,7 +20,7 @@ def build(words: Sequence[str] = ()) -> Parser:
     parser.add_argument("--no-masks", action="store_true", help="leave the foreground masks out")
     parser.add_argument("--dataset", type=str, default=None, help="of the weights")
     parser.add_argument("--category", type=str, default=None, help="of the weights; default: all")
-    parser.add_argument("--target", type=str, default=".", help="folder for the weights")
+    parser.add_argument("--target", type=str, default=None, help="folder for the weights; default: this one")
     return parser
 
 
@@ -28,6 +28,7 @@ def run(arguments: Any) -> int:
     """Run it."""
     from robustad.workflows import download
 
+    _check_used(arguments)
     if arguments.list:
         rows = [(o.name, o.images, o.masks, str(o.weights or "-"), o.page) for o in download.offers()]
         table(["dataset", "images", "masks", "weights", "page"], rows)
@@ -36,7 +37,7 @@ def run(arguments: Any) -> int:
     elif arguments.what == "weights":
         if arguments.dataset is None:
             raise UsageError("weights need --dataset, and --category for one of them")
-        say(f"weights: {download.weights(arguments.dataset, arguments.category, arguments.target)}")
+        say(f"weights: {download.weights(arguments.dataset, arguments.category, arguments.target or '.')}")
     else:
         try:
             say(f"{arguments.what}: {download.download(arguments.what, arguments.root, masks=not arguments.no_masks)}")
@@ -45,6 +46,16 @@ def run(arguments: Any) -> int:
                 say(steps)
             raise
     return 0
+
+
+def _check_used(arguments: Any) -> None:
+    """Options of weights for a dataset, and the other way round, would be ignored."""
+    weights = arguments.what == "weights"
+    others = ("root", "no_masks") if weights else ("dataset", "category", "target")
+    for name in others:
+        if arguments.what is not None and arguments[name]:
+            flag, what = f"--{name.replace('_', '-')}", "a dataset" if weights else "weights"
+            raise UsageError(f"{flag} is for {what}, not for {arguments.what}; leave it out")
 
 
 def resume_hint(arguments: Any) -> str:

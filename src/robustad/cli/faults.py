@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from robustad.errors import RobustadError
 
@@ -20,6 +22,17 @@ _OS_HINTS = {
 
 class UsageError(Exception):
     """The words of a command line do not make sense."""
+
+
+@contextmanager
+def usage() -> Iterator[None]:
+    """A block in which a wrong value is wrong usage; what is wrong with files is not."""
+    try:
+        yield
+    except RobustadError:
+        raise
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def one_line(error: BaseException) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from robustad.cli.faults import UsageError
+from robustad.cli.faults import UsageError, usage
 from robustad.cli.options import (
     DATA_FLAGS,
     DATA_SWITCHES,
@@ -21,6 +21,7 @@ from robustad.cli.options import (
 )
 from robustad.cli.output import facts
 from robustad.cli.parsing import Parser
+from robustad.workflows._command import command_line
 
 _SHORT_FORMS = {
     **DATA_FLAGS,
@@ -55,7 +56,8 @@ def build(words: Sequence[str] = ()) -> Parser:
     parser.add_argument("--run-dir", type=str, default=None, help="folder of this run; default: runs/DATA-TIME")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --run-dir")
     parser.add_argument("--detector", default=None, help=f"{' or '.join(FIRST_RECIPES)}: its first recipe")
-    config = fit_config(chosen_recipe(words, FIRST_RECIPES), chosen_data(words))
+    with usage():
+        config = fit_config(chosen_recipe(words, FIRST_RECIPES), chosen_data(words))
     parser.add_config(type(config))
     parser.set_defaults(nested_defaults(config))
     return parser
@@ -81,14 +83,14 @@ def run(arguments: Any) -> int:
     values["time"] = f"{result.seconds:.0f} s"
     values |= {name: f"{value:.4g}" if isinstance(value, float) else value for name, value in result.figures.items()}
     images = "" if result.testable else " --normal DIR --anomalous DIR   (the data of the training show no anomaly)"
-    facts({**values, "next": f"robustad test {result.checkpoint}{images}"})
+    facts({**values, "next": f"{command_line('robustad', 'test', str(result.checkpoint))}{images}"})
     return 0
 
 
 def resume_hint(arguments: Any) -> str:
     """What to do after Ctrl-C."""
     if arguments.run_dir and (Path(arguments.run_dir) / "config.json").exists():
-        return f"go on with: robustad fit --run-dir {arguments.run_dir} --resume"
+        return f"go on with: {command_line('robustad', 'fit', '--run-dir', arguments.run_dir, '--resume')}"
     return "training had not begun: give the same command again"
 
 

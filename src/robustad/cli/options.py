@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 
-from robustad.cli.faults import UsageError
+from robustad.cli.faults import UsageError, usage
 from robustad.cli.parsing import valued
 
 if TYPE_CHECKING:
@@ -57,7 +57,8 @@ def data_config(arguments: Any) -> DataConfig | None:
         raise UsageError(f"--{min(given).replace('_', '-')} needs --data NAME (or --normal DIR) beside it")
     from robustad.workflows._data import DataConfig
 
-    return DataConfig.from_dict(given)
+    with usage():
+        return DataConfig.from_dict(given)
 
 
 def chosen_recipe(words: Sequence[str], first: Mapping[str, str] | None = None) -> str:
@@ -67,17 +68,17 @@ def chosen_recipe(words: Sequence[str], first: Mapping[str, str] | None = None) 
         words: The command line.
         first: The recipe of each value of ``--detector``, which counts where no recipe is named.
     """
-    found = ""
-    for flag, value in valued(words):
+    named, of_detector = "", ""
+    for flag, value in valued(words):  # what comes later wins, as it does in the parser
         if flag == "--recipe":
-            return value
+            named = value
         if flag == "--config":
-            found = str(_read(Path(value)).get("recipe", "")) or found
+            named = str(_read(Path(value)).get("recipe", "")) or named
         if flag == "--detector" and first:
             if value not in first:
                 raise UsageError(f"--detector must be {' or '.join(first)}, got {value!r}")
-            found = found or first[value]
-    return found or "default"
+            of_detector = first[value]
+    return named or of_detector or "default"
 
 
 def chosen_data(words: Sequence[str]) -> str:
@@ -85,7 +86,7 @@ def chosen_data(words: Sequence[str]) -> str:
     found = "folder"
     for flag, value in valued(words):
         if flag in ("--data", "--data.data"):
-            return value
+            found = value
         if flag == "--config":
             inner = _read(Path(value)).get("data")
             found = str(inner["data"]) if isinstance(inner, Mapping) and "data" in inner else found
@@ -139,7 +140,5 @@ def instantiate(config_class: type[Config], arguments: Any) -> Config:
         elif hasattr(value, "as_dict"):
             value = value.as_dict()
         values[field.name] = value
-    try:
+    with usage():
         return config_class(**values)
-    except ValueError as error:
-        raise UsageError(str(error)) from error

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from robustad.cli.faults import PARTIAL
+from robustad.cli.faults import PARTIAL, usage
 from robustad.cli.output import note, say, table
 from robustad.cli.parsing import Parser
 
@@ -40,16 +40,17 @@ def run(arguments: Any) -> int:
     """Run it."""
     from robustad.workflows.visualize import VisualizeConfig, visualize
 
-    config = VisualizeConfig(
-        epsilon=arguments.epsilon,
-        steps=arguments.steps,
-        restarts=arguments.restarts,
-        label=arguments.label,
-        masks=Path(arguments.masks) if arguments.masks else None,
-        batch_size=arguments.batch_size,
-        device=arguments.device,
-        seed=arguments.seed,
-    )
+    with usage():
+        config = VisualizeConfig(
+            epsilon=arguments.epsilon,
+            steps=arguments.steps,
+            restarts=arguments.restarts,
+            label=arguments.label,
+            masks=Path(arguments.masks) if arguments.masks else None,
+            batch_size=arguments.batch_size,
+            device=arguments.device,
+            seed=arguments.seed,
+        )
     shown = visualize(arguments.checkpoint, arguments.images, arguments.out, config=config)
     drawn = [entry for entry in shown if entry.picture is not None]
     rows = [(str(entry.picture), _number(entry.score), _number(entry.attacked_score)) for entry in drawn]

@@ -78,7 +78,7 @@ def load_samples(
     entry = CATALOG[check_choice("data", data, CATALOG)]
     check_choice("part", part, PARTS)
     split = entry.read(None if root is None else Path(root).expanduser(), category, seed)
-    return Split(split.train, choose_part(split.test, part, data=data))
+    return split._replace(test=choose_part(split.test, part, data=data))
 
 
 def _read_layout(data: str, root: Path | None, category: str | None, seed: int) -> Split:
@@ -103,7 +103,7 @@ def _read_vision(data: str, root: Path | None, category: str | None, seed: int) 
 def _read_cityscapes(root: Path | None, category: str | None, seed: int) -> Split:
     pool = _read_layout("cityscapes", root, category, seed)
     split = hold_out(pool.train, seed, fraction=0.3)  # as the authors do, but whole frames
-    return Split(split.train, split.test + pool.test)
+    return split._replace(test=split.test + pool.test)
 
 
 def _read_mtd(root: Path | None, category: str | None, seed: int) -> Split:
@@ -138,7 +138,7 @@ def _read_folder(root: Path | None, category: str | None, seed: int) -> Split:
 
 def _held_out(pool: Split, seed: int) -> Split:
     split = hold_out(pool.train, seed)
-    return Split(split.train, split.test + pool.test)
+    return split._replace(test=split.test + pool.test)
 
 
 def _required(category: str | None, known: tuple[str, ...]) -> str:

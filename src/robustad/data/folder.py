@@ -63,7 +63,7 @@ def load_folder(
     if anomalous is not None:
         defects = _samples(Path(anomalous), label=True, annotation=masks, prefix="anomalous")
     _check_disjoint(split.train + split.test + defects)
-    return Split(split.train, split.test + defects)
+    return split._replace(test=split.test + defects)
 
 
 def load_root(root: Path, *, seed: int = 0) -> Split:

@@ -47,7 +47,7 @@ def load_multiclass(
         test += [
             _anomaly(other, sample) for sample in load_samples(other, place, category=ALL, part=part, seed=seed).test
         ]
-    return Split(split.train, test)
+    return split._replace(test=test)
 
 
 def check_against(data: str, against: Sequence[str]) -> None:

@@ -47,7 +47,7 @@ def hold_out(normals: Sequence[Sample], seed: int, *, fraction: float = 0.2) -> 
             break
         held.add(group)
         count += sizes[group]
-    return Split([s for s in normals if s.group not in held], [s for s in normals if s.group in held])
+    return Split([s for s in normals if s.group not in held], [s for s in normals if s.group in held], set_aside=True)
 
 
 def half(group: str) -> str:

@@ -48,7 +48,9 @@ class Split(NamedTuple):
     Attributes:
         train: Normal samples.
         test: Normal and anomalous samples.
+        set_aside: Whether normal test samples were set aside here, from a pool that others may have trained on.
     """
 
     train: list[Sample]
     test: list[Sample]
+    set_aside: bool = False

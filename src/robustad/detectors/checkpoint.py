@@ -111,6 +111,8 @@ def load_checkpoint(folder: str | Path, *, device: str | torch.device = "cpu") -
 
 
 def _checkpoint_folder(path: Path) -> Path:
+    if path.suffix == ".onnx" or (path.parts[:1] and path.parts[0].startswith("anomalib:")):
+        raise CheckpointError(f"{path} is a detector from elsewhere, which only `robustad test` and matrices take")
     if path.suffix in (".pth", ".pt", ".ckpt", ".pkl", ".pickle", ".bin"):
         other = f"; one of anomalib is tested as anomalib:{path}" if path.suffix == ".ckpt" else ""
         raise CheckpointError(

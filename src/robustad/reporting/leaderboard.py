@@ -118,7 +118,7 @@ def boards(
     for data in dict.fromkeys(row.data for row in pooled):
         own = select(pooled, data=data)
         columns = tuple(_columns(own))
-        deciding = tuple(column.title for column in _deciding(columns))
+        deciding = tuple(column.title for column in _deciding(columns, own))
         standings = []
         seeds = {name: len({row.seed for row in select(own, detector=name)}) for name in {row.detector for row in own}}
         most = max(seeds.values())
@@ -218,8 +218,11 @@ def _columns(rows: Sequence[Row]) -> Iterable[Column]:
 _BESIDE = (CERTIFIED, STICKER, UNIVERSAL)  # other threats, other radii
 
 
-def _deciding(columns: Sequence[Column]) -> Sequence[Column]:
-    """The worst case at the middle radius; else all attacks there, of which the worst counts; else clean."""
+def _deciding(columns: Sequence[Column], rows: Sequence[Row]) -> Sequence[Column]:
+    """The worst case at the middle radius; else all attacks there, of which the worst counts; else clean.
+
+    Doubtful detectors are attacked in more ways: a worst case that not all have decides nothing.
+    """
     attacked = [
         column
         for column in columns
@@ -229,7 +232,11 @@ def _deciding(columns: Sequence[Column]) -> Sequence[Column]:
         return columns[:1]
     radii = sorted({column.epsilon for column in attacked})
     here = [column for column in attacked if column.epsilon == radii[(len(radii) - 1) // 2]]
-    return [column for column in here if column.attack == "ensemble"] or here
+    everyone = {row.detector for row in rows} - {BASELINE}
+    worst = [column for column in here if column.attack == "ensemble"]
+    if worst and everyone == {row.detector for row in select(rows, attack="ensemble", epsilon=worst[0].epsilon)}:
+        return worst
+    return [column for column in here if column not in worst] or here
 
 
 def _figures(rows: Sequence[Row], columns: Sequence[Column]) -> dict[str, Row]:

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from robustad.detectors import Checkpoint, load_checkpoint
+from robustad.detectors.checkpoint import CONFIG, WEIGHTS
 from robustad.files import read_json
 from robustad.types import Calibration
 from robustad.workflows._run import CHECKPOINT
@@ -71,7 +72,7 @@ def load_candidate(word: str | Path, *, device: torch.device, image_size: int | 
     if str(word).startswith(ANOMALIB):
         from robustad.adapters.anomalib import load_anomalib
 
-        model, _, _ = str(word).removeprefix(ANOMALIB).rpartition("=")
+        model, _ = _named(word)
         return _foreign(load_anomalib(path, model=model or None, image_size=image_size), path, "anomalib", device)
     if path.suffix == ".onnx":
         from robustad.adapters.onnx import from_onnx
@@ -84,8 +85,17 @@ def load_candidate(word: str | Path, *, device: torch.device, image_size: int | 
 
 def candidate_path(word: str | Path) -> Path:
     """The folder or file that a word names."""
-    text = str(word)
-    return Path(text.removeprefix(ANOMALIB).rpartition("=")[2]) if text.startswith(ANOMALIB) else Path(text)
+    if str(word).startswith(ANOMALIB):
+        return _named(word)[1]
+    path = Path(word)
+    return path.parent if path.name in (WEIGHTS, CONFIG) else path
+
+
+def _named(word: str | Path) -> tuple[str, Path]:
+    """Model and file of ``anomalib:MODEL=PATH``; Lightning's own names of files have such signs, too."""
+    text = str(word).removeprefix(ANOMALIB)
+    model, _, path = text.partition("=")
+    return (model, Path(path)) if path and re.fullmatch(r"\w+", model) and not Path(text).exists() else ("", Path(text))
 
 
 def digest_of(word: str | Path) -> str:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from robustad.reporting import format_epsilon
 from robustad.workflows._data import DataConfig
+
+
+def command_line(*words: str) -> str:
+    """Words as one line to copy into a terminal of this system."""
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
 
 
 def test_command(
@@ -23,7 +30,7 @@ def test_command(
     for name, value in options.items():
         if value != defaults[name]:
             words += _option(name, value, norm)
-    return shlex.join([*words, "--out", str(out)])
+    return command_line(*words, "--out", str(out))
 
 
 def _option(name: str, value: Any, norm: str = "linf") -> list[str]:
@@ -31,6 +38,14 @@ def _option(name: str, value: Any, norm: str = "linf") -> list[str]:
     if isinstance(value, bool):
         return [flag if value else f"--no-{name.replace('_', '-')}"]
     if isinstance(value, tuple):
+        if not value:  # nothing is attacked
+            return ["--epsilons", "0"]
         radii = name in ("epsilons", "universal")
-        return [flag, *(format_epsilon(item, norm) if radii else str(item) for item in value)]
+        return [flag, *(_radius(item, norm) if radii else str(item) for item in value)]
     return [flag, str(value)]
+
+
+def _radius(value: float, norm: str) -> str:
+    """As people write it, if that is the same number."""
+    levels = round(255 * value)
+    return format_epsilon(value, norm) if norm == "linf" and levels / 255 == value else repr(value)

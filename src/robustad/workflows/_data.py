@@ -130,11 +130,11 @@ def load_split(config: DataConfig, *, part: Part = "all", seed: int = 0) -> Spli
     return load_samples(config.data, config.root, category=config.category, part=part, seed=seed)
 
 
-def images_of(data: DataConfig, *, part: Part, seed: int) -> tuple[list[Sample], list[Sample]]:
-    """Training images, and the test images of a part; the seed of a training decides which normals it never saw."""
+def images_of(data: DataConfig, *, part: Part, seed: int) -> Split:
+    """Images of a config, the test being a part; the seed of a training decides which normals it never saw."""
     by_hand = data.data == "folder" and data.normal is not None  # load_folder knows no parts
     split = load_split(data, part="all" if by_hand else part, seed=seed)
-    return split.train, choose_part(split.test, part, data="folder") if by_hand else split.test
+    return split._replace(test=choose_part(split.test, part, data="folder")) if by_hand else split
 
 
 def _fetch(config: DataConfig) -> None:
@@ -179,6 +179,8 @@ def thinned(samples: Sequence[Sample], limit: int | None) -> list[Sample]:
         members = [index for index, sample in enumerate(samples) if sample.label == label]
         least = max(1, limit // 4)
         most = limit if len(members) == len(samples) else limit - least
-        count = min(max(least, min(round(limit * len(members) / len(samples)), most)), len(members))
+        count = min(
+            max(least, min(round(limit * len(members) / len(samples)), most)), len(members), limit - len(chosen)
+        )
         chosen |= {members[round(i * (len(members) - 1) / max(1, count - 1))] for i in range(count)}
     return [samples[index] for index in sorted(chosen)]

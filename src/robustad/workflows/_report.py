@@ -58,7 +58,7 @@ OTHER_IMAGES = (
 )
 UNKNOWN_IMAGES = (
     "It is not known which images this detector was trained on, and some of the normal ones were tested. If it was "
-    "trained on those, all figures are too good: give others (--test-normal)."
+    "trained on those, all figures are too good: give others (for images of your own: --test-normal)."
 )
 MAX_GAP = 0.03
 """A worst case further below plain PGD than this is explained."""
@@ -72,6 +72,7 @@ class Findings:
         candidate: The detector.
         data: What it was tested on.
         names: Name of each image.
+        num_images: How many images the part of the test set has of which these are some.
         evaluation: Scores, maps, pictures.
         rows: The figures.
         by_kind: Figures against each kind of anomaly by itself.
@@ -90,6 +91,7 @@ class Findings:
     candidate: Candidate
     data: DataConfig
     names: Sequence[str]
+    num_images: int
     evaluation: Evaluation
     rows: list[Row]
     by_kind: list[Row]
@@ -240,6 +242,12 @@ def _gap_sentence(findings: Findings, worst: Cell) -> Iterator[str]:
     )
 
 
+def _part(split: str, tested: int, there: int) -> str:
+    """Which of the test images were tested."""
+    name = "whole test set" if split == "all" else f"split {split}"
+    return name if tested == there else f"{tested} of the {there} images of the {name.removeprefix('whole ')}"
+
+
 def _summary(findings: Findings) -> dict[str, str]:
     evaluation, detector = findings.evaluation, findings.candidate.detector
     labels, size = evaluation.labels, detector.image_size
@@ -252,7 +260,7 @@ def _summary(findings: Findings) -> dict[str, str]:
     return {
         "Detector": f"{detector.name}{f', {backbone}' if backbone else ''}",
         "Recipe": f"{findings.rows[0].recipe}, seed {findings.rows[0].seed}",
-        "Data": f"{findings.data.label}, {'whole test set' if split == 'all' else f'split {split}'}",
+        "Data": f"{findings.data.label}, {_part(split, len(labels), findings.num_images)}",
         "Images": f"{int(labels.sum())} anomalous ({masks} with mask), {int((~labels).sum())} normal",
         "Image size": f"{size} x {size}",
         "Threat model": f"{NORM_SIGNS[evaluation.norm]} at the network's input, every channel by itself",

@@ -60,8 +60,8 @@ class Matrix:
             raise ValueError(f"a detector cannot be called {BASELINE!r}: the trivial baseline is; choose another name")
         for where, names in (("detectors", self.detectors), ("data", self.data)):
             folders = [_folder_name(name) for name in names]
-            if len(set(folders)) < len(folders):
-                raise ValueError(f"names in `{where}` must differ in more than signs: {', '.join(names)}")
+            if len({folder.casefold() for folder in folders}) < len(folders):
+                raise ValueError(f"names in `{where}` must differ in more than signs and capitals: {', '.join(names)}")
         _ = list(cells(self, Path()))  # options that do not exist are found before anything is trained
 
     @classmethod
@@ -238,7 +238,7 @@ def finished(place: Place, config: TestConfig) -> Results | None:
         results = Results.read(path)
         wanted["checkpoint"] = digest_of(place.checkpoint)
         wanted["transfer"] = digest_of(config.transfer) if config.transfer else None
-        _, images = images_of(place.data, part=config.part, seed=int(info_of(place.checkpoint).get("seed", 0)))
+        images = images_of(place.data, part=config.part, seed=int(info_of(place.checkpoint).get("seed", 0))).test
         wanted["images"] = fingerprint(thinned(images, config.max_images), truth=True)
     except (OSError, LookupError, TypeError, AttributeError, ValueError, RobustadError):
         return None  # measuring it says what is wrong
@@ -344,13 +344,13 @@ def _whole(seed: Any) -> int:
 
 
 def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested options over nested options."""
-    result = dict(base)
-    for key, value in changes.items():
-        inner = result.get(key)
-        nested = isinstance(inner, Mapping) and isinstance(value, Mapping)
-        result[key] = _merged(inner, value) if nested else value  # type: ignore[arg-type]
-    return result
+    """Options over options, also of the parts of a config; what is below those is replaced, as on the command line."""
+    both = {key: {**base[key], **value} for key, value in changes.items() if _is_part(base.get(key), value)}
+    return {**base, **changes, **both}
+
+
+def _is_part(*values: Any) -> bool:
+    return all(isinstance(value, Mapping) for value in values)
 
 
 def _folder_name(text: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from robustad._checks import check_choice
 from robustad.errors import CheckpointError
 from robustad.training import FIRST_RECIPES
+from robustad.workflows._command import command_line
 from robustad.workflows._data import DataConfig, load_split
 from robustad.workflows._run import CONFIG_FILE, forget
 from robustad.workflows.fit import FitConfig, fit, fit_config, resume_config
@@ -97,12 +98,15 @@ def demo(
         ValueError: If the detector is none that can be trained.
     """
     run, config = Path(run_dir), demo_config(detector)
-    if overwrite and (run / CONFIG_FILE).is_file():
+    if (run / CONFIG_FILE).is_file() and not overwrite:
+        raise CheckpointError(f"{run} already holds a run; --overwrite replaces a demo, or choose another --run-dir")
+    if (run / CONFIG_FILE).is_file():
         load_split(DATA, seed=seed)  # if there are no images, there will be no new demo
         _forget_demo(run)
     training = dataclasses.replace(config.training, max_time=max_time, max_steps=None, seed=seed)
     fitted = fit(dataclasses.replace(config, training=training), run)
-    command = f"robustad demo --detector {detector} --run-dir {run} --seed {seed} --max-time {max_time:g}"
+    options = ["--detector", detector, "--run-dir", str(run), "--seed", str(seed), "--max-time", f"{max_time:g}"]
+    command = command_line("robustad", "demo", *options, "--overwrite")
     tested = test(fitted.checkpoint, None, TEST, run / "test", command=command)
     return DemoResult(fitted.checkpoint, tested)
 

@@ -11,7 +11,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from robustad.data import ImageDataset, Sample
+from robustad.data import ImageDataset, Sample, Split
 from robustad.errors import LayoutError
 from robustad.evaluation import (
     Results,
@@ -102,20 +102,22 @@ def test(
     loaded = _load(checkpoint, config)
     other = _other(config, loaded)
     data = _data_of(loaded) if data is None else data
-    train, samples = _samples(loaded, data, config)
+    split = _split(loaded, data, config)
+    samples = thinned(split.test, config.max_images)
     dataset = _images(loaded, samples, folder)
     truth = fingerprint(samples, truth=True)
     context = f"{loaded.digest} {loaded.detector.image_size} {truth} {other and other.digest}"
     store = Store(folder / _CACHE, context=context)
     write_json(folder / _CACHE / _ABOUT, _about(config, data))
     bench = Bench(candidate=loaded, dataset=dataset, config=config, subject=_subject(loaded, data, config), store=store)
-    unchanged = _unchanged(loaded, data, train)
+    unchanged = _unchanged(loaded, data, split)
     findings = _measured(
         bench,
         other,
         data=data,
         names=[sample.name for sample in samples],
-        caution=_caution(loaded, data, unchanged),
+        num_images=len(split.test),
+        caution=_caution(loaded, split, unchanged),
         command=command or test_command(checkpoint, data, asdict(config), asdict(TestConfig()), folder),
         started=started,
     )
@@ -252,12 +254,12 @@ def _data_of(loaded: Candidate) -> DataConfig:
     return DataConfig.from_dict(stored)
 
 
-def _samples(loaded: Candidate, data: DataConfig, config: TestConfig) -> tuple[list[Sample], list[Sample]]:
+def _split(loaded: Candidate, data: DataConfig, config: TestConfig) -> Split:
     """Training and test images; the seed of the training decides which normals it never saw."""
-    train, samples = images_of(data, part=config.part, seed=int(loaded.info.get("seed", 0)))
-    if not samples:
+    split = images_of(data, part=config.part, seed=int(loaded.info.get("seed", 0)))
+    if not split.test:
         raise LayoutError(f"{data.label} holds no test image; give anomalous or further normal images")
-    return train, thinned(samples, config.max_images)
+    return split
 
 
 def _other(config: TestConfig, loaded: Candidate) -> Candidate | None:
@@ -276,23 +278,25 @@ def _other(config: TestConfig, loaded: Candidate) -> Candidate | None:
     return other
 
 
-def _unchanged(loaded: Candidate, data: DataConfig, train: list[Sample]) -> bool | None:
+def _unchanged(loaded: Candidate, data: DataConfig, split: Split) -> bool | None:
     """Whether these training images are the ones that the detector was trained on.
 
-    None = not known, another data set, or normal images to test on that somebody has set apart.
+    None = not known, or other ones, while the normal images to test on were set apart by somebody else.
     """
     stored, known = loaded.info.get("data"), loaded.info.get("fingerprint")
-    if not isinstance(stored, dict) or known is None or DataConfig.from_dict(stored).label != data.label:
+    if not isinstance(stored, dict) or known is None:
         return None
-    same = bool(known == fingerprint(train))
-    return None if not same and data.test_normal is not None else same
+    same = bool(known == fingerprint(split.train))
+    if same or split.set_aside:
+        return same
+    return False if DataConfig.from_dict(stored).label == data.label and data.test_normal is None else None
 
 
-def _caution(loaded: Candidate, data: DataConfig, unchanged: bool | None) -> str:
+def _caution(loaded: Candidate, split: Split, unchanged: bool | None) -> str:
     if unchanged is False:
         return OTHER_IMAGES
     foreign = not isinstance(loaded.info.get("data"), dict)
-    return UNKNOWN_IMAGES if foreign and data.normal is not None and data.test_normal is None else ""
+    return UNKNOWN_IMAGES if foreign and split.set_aside else ""
 
 
 def _subject(loaded: Candidate, data: DataConfig, config: TestConfig) -> Subject:

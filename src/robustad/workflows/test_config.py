@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,6 +13,14 @@ from robustad.evaluation import CertifyConfig, Suite, ThreatConfig, check_corrup
 
 RADII = {"linf": (1 / 255, 2 / 255, 4 / 255), "l2": (0.25, 0.5, 1.0)}
 """Radii of attacks by the norm, in pixel units of [0, 1], unless others are asked for."""
+
+_NEEDED = {
+    "certify_radii": "certify",
+    "certify_samples": "certify",
+    "severities": "corruptions",
+    "sticker_draws": "stickers",
+}
+"""Options that do nothing without another one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +102,20 @@ class TestConfig:
         if self.max_images is not None:
             check_at_least("max_images", self.max_images, 2)
         _ = self.suite, self.certificate, self.threats
+        self._check_used()
+
+    def _check_used(self) -> None:
+        """An option that would do nothing is an error, before anything is measured."""
+        if "transfer" in (self.attacks or ()) and self.transfer is None:
+            raise ValueError("attack 'transfer' needs another detector: pass its checkpoint as `transfer`")
+        if self.transfer is not None and self.attacks is not None and not {"transfer", "ensemble"} & {*self.attacks}:
+            raise ValueError(
+                "`transfer` is for the attacks 'transfer' and 'ensemble'; name one of them, or leave it out"
+            )
+        for name, master in _NEEDED.items():
+            given = next(option for option in fields(self) if option.name == name)
+            if getattr(self, name) != given.default and not getattr(self, master):
+                raise ValueError(f"`{name}` does nothing without `{master}`; give that as well, or leave it out")
 
     @property
     def radii(self) -> tuple[float, ...]:

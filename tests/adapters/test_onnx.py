@@ -56,9 +56,7 @@ def test_outputs_are_found_by_name_where_shapes_do_not_say_which(tmp_path):
 def test_what_is_one_number_for_all_images_is_no_score(tmp_path, batch):
     path = write_model(tmp_path / "a.onnx", names=("chance", "anomaly_map"), constants=("threshold",), batch=batch)
     torch.testing.assert_close(from_onnx(path)(images()).scores, truth(images())[0])
-    with pytest.raises(
-        CheckpointError, match=r"no output of floats.*threshold .*, the same for two images"
-    ):
+    with pytest.raises(CheckpointError, match=r"no output of floats.*threshold .*, the same for two images"):
         from_onnx(write_model(tmp_path / "b.onnx", score_shape="none", constants=("threshold",), batch=batch))
 
 

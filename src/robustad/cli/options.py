@@ -39,9 +39,10 @@ def add_data_flags(parser: Parser) -> None:
     """The flags of `DATA_FIELDS`, for `data_config`."""
     for flag, field in DATA_FIELDS.items():
         if flag in DATA_SWITCHES:
-            parser.add_argument(flag, action="store_true", help=f"as in robustad fit (data.{field})")
+            parser.add_argument(flag, action="store_true", help=f"the same as --data.{field} of robustad fit")
         else:
-            parser.add_argument(flag, type=str, default=None, help=f"as in robustad fit (data.{field})")
+            about = "folder of foreground masks," if field == "foreground" else "the same"
+            parser.add_argument(flag, type=str, default=None, help=f"{about} as --data.{field} of robustad fit")
 
 
 def data_config(arguments: Any) -> DataConfig | None:

@@ -52,7 +52,12 @@ def build(words: Sequence[str] = ()) -> Parser:
     add("--max-images", type=int, default=None, help="test at most so many images")
     add("--seed", type=int, default=None, help=f"of random starts; default: {default.seed}")
     add("--batch-size", type=int, default=None, help=f"images per pass; default: {default.batch_size}")
-    add("--image-size", type=int, default=None, help="side of the images of NAME.onnx, if the file leaves it open")
+    add(
+        "--image-size",
+        type=int,
+        default=None,
+        help="side of images from elsewhere, where the file leaves it open",
+    )
     add("--no-health", action="store_true", help="do not examine whether the attacked figures can be believed")
     add("--device", type=str, default=None, help=f"auto, cpu, cuda, ...; default: {default.device}")
     return parser

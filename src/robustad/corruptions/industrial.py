@@ -79,7 +79,7 @@ def dead_rows(image: Tensor, strength: float, random: torch.Generator) -> Tensor
 
 
 def lens_dust(image: Tensor, strength: float, random: torch.Generator) -> Tensor:
-    """Up to a dozen soft shadows, each of up to 6 % of the side."""
+    """Up to a dozen soft shadows, each up to 12 % of the side across, at half depth."""
     rows, columns = _grid(image)
     shade = torch.zeros_like(rows)
     for _ in range(max(1, round(12 * strength))):

@@ -43,7 +43,7 @@ class PatchGuardConfig(DetectorConfig):
     """Architecture and scoring of a PatchGuard detector; the defaults are our default recipe's.
 
     Attributes:
-        backbone: One of `robustad.backbones.BACKBONES`, or any timm ViT by name.
+        backbone: ``vit_reference``, ``vit_plain``, ``vit_pooled``, ``vit_texture``, ``hybrid``, or any timm ViT.
         weights: Where training starts: ``none``, ``hub``, ``embedded`` (hybrid backbones), or a local file; what
             `robustad pretrain` made starts the discriminator, too.
         feature_layers: 1-based blocks whose normalised patch tokens are concatenated; empty = the last block.

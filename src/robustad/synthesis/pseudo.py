@@ -45,7 +45,7 @@ class PseudoAnomalyConfig:
     """Which pseudo-anomalies are made, and how often.
 
     Attributes:
-        shapes: Weight of each shape of `SHAPES`.
+        shapes: Weight of each shape: blob, rectangle, stroke, band, strip, whole; what is not named is not made.
         appearances: Weight of each appearance of `APPEARANCES`; the shape ``whole`` always changes the light.
         half_sizes: Half axes of blobs and rectangles, log-uniform from the first to the second, in image sides.
         max_regions: Regions per image, uniformly from 1 to this number.

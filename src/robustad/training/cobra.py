@@ -45,7 +45,7 @@ class CobraLossConfig:
     """What COBRA's training minimises.
 
     Attributes:
-        loss: One of `robustad.training.contrastive.LOSSES`; ``cobra+cls`` is the paper's.
+        loss: ``cls``, ``cl``, ``supcl``, ``opposite``, ``cobra`` or ``cobra+cls``, which is the paper's.
         adversary: ``released``: three attacks (positive pairs, opposite pairs, classes); ``figure``: one attack that
             climbs the loss itself, as the paper's main figure draws it.
         filter_share: A pseudo-anomaly must be less likely than all but this share of the normal images, see

@@ -45,7 +45,7 @@ class FitConfig(Recipe):
     Attributes:
         model: Architecture.
         training: Engine and adversarial training.
-        recipe: Recipe that the other options started from.
+        recipe: What sets all other options: default, texture, published (PatchGuard), cobra, cobra-published (COBRA).
         data: What to train on.
         foreground: Where pseudo-anomalies may lie, for images without a mask file: ``none`` (everywhere),
             ``classical`` or ``cam``.
@@ -76,7 +76,7 @@ class PatchGuardFit(PatchGuardRecipe, FitConfig):
     """How a PatchGuard detector is trained.
 
     Attributes:
-        recipe: Recipe that the other options started from.
+        recipe: What sets all other options: default, texture, published (PatchGuard), cobra, cobra-published (COBRA).
         data: What to train on.
         model: Architecture.
         training: Engine and adversarial training.
@@ -94,7 +94,7 @@ class CobraFit(CobraRecipe, FitConfig):
     """How a COBRA detector is trained.
 
     Attributes:
-        recipe: Recipe that the other options started from.
+        recipe: What sets all other options: default, texture, published (PatchGuard), cobra, cobra-published (COBRA).
         data: What to train on.
         model: Architecture, and the transforms of pseudo-anomalous blocks.
         training: Engine and adversarial training.

@@ -145,8 +145,9 @@ def show(rows: Iterable[BenchmarkRow], least: Mapping[str, float]) -> None:
     for row in rows:
         claimed = f" (claimed: {least[row.claim]:g})" if row.claim in least else ""
         share = "–" if row.share_of_peak is None else f"{row.share_of_peak:.0%}"
-        ours = f"{row.ours:,.3g} {row.unit}"
-        table.add_row(row.claim, f"{row.baseline:,.3g} {row.unit}", ours, f"{row.ratio:.2f}{claimed}", share)
+        baseline = "not reached" if row.baseline is None else f"{row.baseline:,.3g} {row.unit}"
+        ratio = "–" if row.ratio is None else f"{row.ratio:.2f}{claimed}"
+        table.add_row(row.claim, baseline, f"{row.ours:,.3g} {row.unit}", ratio, share)
     Console(width=None if sys.stdout.isatty() else 160).print(table)  # a log is not folded to 80 columns
 
 

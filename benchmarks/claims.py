@@ -25,7 +25,7 @@ def failures(rows: Iterable[BenchmarkRow], least: Mapping[str, float], *, everyt
         least: What `claimed` gave.
         everything: Whether all benchmarks have run.
     """
-    measured = {row.claim: row.ratio for row in rows}
+    measured = {row.claim: row.ratio for row in rows if row.ratio is not None}
     lines = [
         f"{claim}: claimed at least {ratio:g} times, measured {measured[claim]:g}"
         for claim, ratio in least.items()

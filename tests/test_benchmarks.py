@@ -21,6 +21,15 @@ def row(claim, ratio):
     return BenchmarkRow(claim=claim, baseline=1.0, ours=ratio, unit="x/s", ratio=ratio)
 
 
+def test_what_got_nowhere_has_no_ratio(capsys):
+    rows = [BenchmarkRow(claim="hours", baseline=None, ours=3.0, unit="minutes", ratio=None), row("fast", 2.0)]
+    assert claims.failures(rows, {"fast": 1.5}, everything=True) == []
+    (line,) = claims.failures(rows, {"hours": 1.5}, everything=True)
+    assert "no benchmark measures it" in line
+    bench.show(rows, {})
+    assert "not reached" in capsys.readouterr().out
+
+
 def test_a_ratio_below_its_claim_is_one_line():
     lines = claims.failures([row("a", 1.4), row("b", 2.0), row("c", 0.1)], {"a": 1.5, "b": 2.0}, everything=True)
     assert lines == ["a: claimed at least 1.5 times, measured 1.4"]

@@ -148,7 +148,8 @@ def test_the_mark_is_the_best_of_the_published_recipe_or_clearly_above_brightnes
     weak = facts([(30.0, 0.2), (60.0, 0.3)], [(2.0, 0.5), (8.0, 0.74), (60.0, 0.8)])
     assert weak["mark"] == pytest.approx(0.73)
     assert weak["reached"][SPEED.OURS] == 8.0 and weak["reached"][SPEED.LITERAL] is None
-    assert SPEED._comparison("made", weak) == [], "no ratio to what is not reached"
+    (row,) = SPEED._comparison("made", weak)
+    assert (row.baseline, row.ours, row.ratio) == (None, 8.0, None), "no ratio to what is not reached"
     strong = facts([(30.0, 0.2), (60.0, 0.76)], [(2.0, 0.5), (8.0, 0.75), (12.0, 0.8)])
     assert strong["mark"] == pytest.approx(0.76) and strong["reached"][SPEED.OURS] == 12.0
     assert SPEED._comparison("made", strong)[0].ratio == pytest.approx(2.5), "the hour of ours does not count"

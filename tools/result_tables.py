@@ -303,9 +303,11 @@ def _label(key: dict[str, Any], line: str) -> str:
 
 def _comparison(row: BenchmarkRow, least: Mapping[str, float]) -> list[str]:
     claimed, share = least.get(row.claim), row.share_of_peak
-    ratio = f"{row.ratio:.1f}" if claimed is None else f"{row.ratio:.1f} (claimed: {claimed:g})"
+    ratio = BLANK if row.ratio is None else f"{row.ratio:.1f}"
+    ratio += "" if claimed is None else f" (claimed: {claimed:g})"
     peak = BLANK if share is None else f"{share:.0%}"
-    return [row.claim, f"{row.baseline:,.3g}", f"{row.ours:,.3g}", row.unit, ratio, peak]
+    baseline = "not reached" if row.baseline is None else f"{row.baseline:,.3g}"
+    return [row.claim, baseline, f"{row.ours:,.3g}", row.unit, ratio, peak]
 
 
 def _origin(results: Results, path: Path) -> str:

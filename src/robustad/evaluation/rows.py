@@ -92,18 +92,18 @@ class BenchmarkRow:
 
     Attributes:
         claim: What is claimed, in a few words.
-        baseline: The figure to beat.
+        baseline: The figure to beat; None = it got nowhere, and there is no ratio.
         ours: Our figure.
         unit: Unit of both.
-        ratio: How many times better ours is.
+        ratio: How many times better ours is; None = there is nothing to compare with.
         share_of_peak: Share of what the hardware could reach at best, in [0, 1], where that is known.
     """
 
     claim: str
-    baseline: float
+    baseline: float | None
     ours: float
     unit: str
-    ratio: float
+    ratio: float | None
     share_of_peak: float | None = None
 
     def __post_init__(self) -> None:

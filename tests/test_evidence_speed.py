@@ -24,6 +24,7 @@ from robustad.detectors.base import DetectorConfig
 from robustad.evaluation import Results, Row
 from robustad.synthesis import PseudoAnomalies
 from robustad.training import Batch, Engine, StepContext, TrainingConfig
+from robustad.workflows._data import DataConfig
 from robustad.workflows.fit import fit_config
 
 ROOT = Path(__file__).parents[1]
@@ -160,9 +161,19 @@ def test_the_mark_is_the_best_of_the_published_recipe_or_clearly_above_brightnes
 def test_the_baseline_stands_once_whatever_size_the_images_of_a_choice_have():
     jobs, _ = found({"any": [(1.0, 0.9)]})
     (result,) = jobs.values()
-    kept = SPEED._one_baseline({"choice-the-recipe-elpv-4": result, "choice-96-pixels-elpv-4": result})
+    jobs = ("choice-the-recipe-elpv-4", "choice-96-pixels-elpv-4", "choice-the-recipe-second-seed-elpv-4")
+    kept = SPEED._one_baseline(dict.fromkeys(jobs, result))
     names = [[row.detector for row in job.rows] for job in kept.values()]
-    assert names == [["patchguard", "brightness", "patchguard"], ["patchguard", "patchguard"]]
+    assert names == [["patchguard", "brightness", "patchguard"], ["patchguard", "patchguard"], ["patchguard"] * 2]
+
+
+def test_trainings_are_timed_and_watched(tmp_path, monkeypatch):
+    monkeypatch.setattr(SPEED, "RUNS", tmp_path)
+    changes = {"model": {"image_size": 32, "backbone": "vit_plain"}, "training": {"max_time": None, "max_steps": 2}}
+    config = SPEED.configured(DataConfig(data="digits", category="3"), "default", seed=0, minutes=1, changes=changes)
+    assert SPEED._steps_within(config, "digits", 60.0) >= 1
+    once = SPEED.changed(config, {"training": {"look_every": 1.0}})
+    assert [SPEED._step(kept.checkpoint) for kept in SPEED.watched(once, "seen")] == [2]
 
 
 def test_finished_trainings_are_used_for_the_same_options_only(tmp_path):

@@ -31,7 +31,7 @@ from robustad.evaluation import BASELINE, EXACT, BenchmarkRow, Row, Suite, selec
 from robustad.training import Engine
 from robustad.training.runlog import read_log
 from robustad.workflows import fit as workflow
-from robustad.workflows._data import DataConfig, load_split
+from robustad.workflows._data import DataConfig, fingerprint, load_split
 from robustad.workflows._run import CONFIG_FILE, LOG_FILE, claimed
 from robustad.workflows.fit import FitConfig, fit_config
 from robustad.workflows.pretrain import WEIGHTS, PretrainConfig, pretrain, resume_pretrain_config
@@ -114,11 +114,9 @@ def training_choices(
 
 def _one_baseline(found: Mapping[str, Measured]) -> dict[str, Measured]:
     """The baseline's rows of the recipe's line alone: at other sizes of image it differs a little."""
-    first = next(iter(CHOICES))
+    own = tuple(f"choice-{_plain(next(iter(CHOICES)))}-{key}-" for key in DATA)  # not those of other seeds
     return {
-        job: result._replace(
-            rows=[row for row in result.rows if row.detector != BASELINE or f"-{_plain(first)}-" in job]
-        )
+        job: result._replace(rows=[row for row in result.rows if row.detector != BASELINE or job.startswith(own)])
         for job, result in found.items()
     }
 
@@ -218,7 +216,7 @@ def watched(config: FitConfig, name: str) -> list[Kept]:
             shutil.rmtree(folder, ignore_errors=True)
         train, generator = load_split(config.data, seed=config.training.seed).train, _generator(config)
         with claimed(run, config, resume=resume or (run / CONFIG_FILE).exists()):
-            engine = workflow._engine(config, train, [], generator, run, resume=resume)
+            engine = workflow._engine(config, train, [], generator, run, images=fingerprint(train), resume=resume)
         engine.look = Keeper(engine, folder, began)
         engine.run()
         done.touch()
@@ -243,7 +241,7 @@ def _steps_within(config: FitConfig, key: str, seconds: float) -> int:
     run, note = RUNS / f"timing-{key}-{which}", RUNS / f"timing-{key}-{which}.json"
     if not note.exists():
         train = load_split(config.data, seed=0).train
-        engine = workflow._engine(short, train, [], _generator(short), run, resume=False)
+        engine = workflow._engine(short, train, [], _generator(short), run, images="", resume=False)
         began = engine.clock()
         engine.run()
         note.write_text(json.dumps((engine.clock() - began) / 2), encoding="utf-8")

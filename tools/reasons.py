@@ -31,8 +31,8 @@ REASONS = {
     "--training.epsilon_warmup": "a detector that separates nothing yet learns nothing from a full-strength attack",
     "--training.replays": "free adversarial training: the gradient of an update serves weights and perturbation at "
     "once, so an attack costs no passes of its own",
-    "--training.attack_steps": "unused while `replays` is above 1",
-    "--training.clean_fraction": "share of the loss that unattacked images get; unused while `replays` is above 1",
+    "--training.attack_steps": "refused while `replays` is above 1, where an attack goes on from update to update",
+    "--training.clean_fraction": "share of the loss that unattacked images get; refused while `replays` is above 1",
     "--training.augment": "few normal images: mirror them, vary the light a little",
     "--training.look_every": "cheap attacks can be overfitted; only a multi-step attack on held-out images shows it",
     "--training.look_images": "images for `look_every`",

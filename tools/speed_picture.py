@@ -15,7 +15,15 @@ from robustad.visual.style import ANOMALOUS, INK, MUTED, NORMAL, add_axes, new_f
 
 ROOT = Path(__file__).parents[1]
 PICTURE = ROOT / "docs" / "pictures" / "speed.svg"
-NO_CLAIM = ("operations", "gemm peak", "ratio that", "share of all work", "share of the generator", "what cannot go", "the bound of")
+NO_CLAIM = (
+    "operations",
+    "gemm peak",
+    "ratio that",
+    "share of all work",
+    "share of the generator",
+    "what cannot go",
+    "the bound of",
+)
 """Rows that say what a machine or an algorithm is like, not who is better: by a part of their text."""
 
 

@@ -113,3 +113,15 @@ def test_a_run_that_begins_at_the_images_looks_at_them_once(attack, passes):
     calls.clear()
     attack(objective, images, epsilon=0.1, start=images + 0.05, generator=torch.Generator().manual_seed(1))
     assert len(calls) == passes + 1, "what it begins at, and the clean images, which it must not fall behind"
+
+
+def test_what_is_begun_at_counts_even_where_the_clean_image_is_done_with():
+    """As after a climb in bfloat16, whose goal lies a little further."""
+
+    def objective(x, _index):
+        return x.flatten(1).mean(1)
+
+    images = torch.full((2, 3, 4, 4), 0.5)
+    goals = torch.tensor([0.4, 2.0])
+    found = PGD(steps=1)(objective, images, epsilon=0.1, start=images + 0.05, goals=goals)
+    assert found[0].mean() == pytest.approx(0.55) and found[1].mean() == pytest.approx(0.6)

@@ -82,8 +82,7 @@ def test_a_step_of_patchguard_makes_its_images_in_memory_and_goes_on_where_the_n
 
     method = PATCHGUARD[kind](network, config, generator)
     for _ in range(2):
-        losses = method.loss(network, batch(), context(config))
-        losses.total.backward()
+        losses = method.loss(network, batch(), context(config)).backward()
         method.after_backward()
         assert losses.total.device == META
     assert set(made) == {("cpu", "cpu")}

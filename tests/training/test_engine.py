@@ -323,6 +323,10 @@ def test_a_run_goes_on_with_the_same_images_only(tmp_path):
     make(tmp_path, config(), images="these", resume=True)
     with pytest.raises(CheckpointError, match="other options: training images differ"):
         make(tmp_path, config(), images="those", resume=True)
+    stored = torch.load(tmp_path / "resume.pt", weights_only=True)
+    del stored["state"]["config"]["training images"]  # as an earlier version left it
+    torch.save(stored, tmp_path / "resume.pt")
+    make(tmp_path, config(), images="those", resume=True)
 
 
 def test_a_collapse_is_known_without_the_log(tmp_path):

@@ -124,7 +124,9 @@ def test_a_run_goes_on_with_its_own_options_and_images_only(good, tmp_path, monk
     with pytest.raises(CheckpointError, match="training images differ"):
         fit(config, tmp_path / "run", resume=True)
     (good / "new.png").unlink()
-    assert fit(config, tmp_path / "run", resume=True).steps == 6
+    monkeypatch.chdir(good.parent)
+    relative = dataclasses.replace(config, data=DataConfig(normal=Path(good.name)))
+    assert fit(relative, tmp_path / "run", resume=True).steps == 6
 
 
 def test_cobra_takes_no_foreground(good):

@@ -103,6 +103,7 @@ def test_what_does_not_fit_is_named(made):
         ({"training": {"batch_size": 5}}, "multiple of `tests`"),
         ({"training": {"replays": 1}}, "`replays`"),
         ({"training": {"augment": True}}, "`augment`"),
+        ({"training": {"attack_steps": 5}}, "`attack_steps` does nothing"),
         ({"model": {"backbone": "hybrid"}}, "vit_reference"),
     ],
 )

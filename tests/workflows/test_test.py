@@ -262,6 +262,8 @@ def test_the_command_repeats_the_test(checkpoints, data, folder, tmp_path):
     [
         ({"epsilons": (0.5 / 255, 4 / 255)}, f"--epsilons {0.5 / 255!r} 4/255"),
         ({"epsilons": ()}, "--epsilons 0"),
+        ({"attacks": (), "epsilons": (2 / 255,)}, "--epsilons 0"),
+        ({"epsilons": (np.float64(0.01), 2 / 255)}, "--epsilons 0.01 2/255"),
         ({"norm": "l2", "epsilons": (0.123456789,)}, "--epsilons 0.123456789"),
     ],
 )

@@ -210,8 +210,10 @@ class Attack(ABC):
         every = torch.arange(len(clean), device=clean.device)
         best = Best(clean.clone(), clean.new_full((len(clean),), -torch.inf), goals)
         given = [clean] if start is None else [clean, ball.clip(start.detach())]
+        # where images may be done with before the run begins, what it starts from has to be looked at as well
+        looked_at = given[:-1] if self.begins_at_start and (start is None or goals is None) else given
         with torch.no_grad():
-            for x in given[:-1] if self.begins_at_start else given:
+            for x in looked_at:
                 best.update(x, objective(x, every).detach(), every)
         result = start = given[-1]
         for restart in range(self.restarts):

@@ -231,7 +231,8 @@ def _coarse(images: Tensor) -> Tensor:
 @cache
 def _cells(side: int, cells: int) -> Tensor:
     """Means of ``side`` pixels over ``cells`` that cover them evenly, as a matrix ``(cells, side)``."""
-    return F.adaptive_avg_pool1d(torch.eye(side)[None], cells)[0].T.contiguous()
+    with torch.inference_mode(False):  # kept: a pass with gradients may be the next to use it
+        return F.adaptive_avg_pool1d(torch.eye(side)[None], cells)[0].T.contiguous()
 
 
 def _distances(images: Tensor, references: Tensor) -> Tensor:

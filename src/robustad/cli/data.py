@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from robustad.cli.faults import UsageError
+from robustad.cli.faults import UsageError, usage
 from robustad.cli.output import note, say
 from robustad.cli.parsing import Parser
 
@@ -23,10 +23,14 @@ def build(words: Sequence[str] = ()) -> Parser:
 
 def run(arguments: Any) -> int:
     """Run it."""
+    from robustad._checks import check_choice
+    from robustad.data import CATALOG
     from robustad.workflows.check import check
 
     if arguments.folder and arguments.root:
         raise UsageError("FOLDER and --root are the same; give one of them")
+    with usage():
+        check_choice("data", arguments.data, CATALOG)
     problems = check(arguments.folder or arguments.root, data=arguments.data, category=arguments.category)
     for problem in problems:
         say(problem.text)

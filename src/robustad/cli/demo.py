@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from robustad.cli.faults import usage
 from robustad.cli.output import facts, show, warn
 from robustad.cli.parsing import Parser
 
@@ -24,9 +25,13 @@ def build(words: Sequence[str] = ()) -> Parser:
 
 def run(arguments: Any) -> int:
     """Run it."""
+    from robustad._checks import check_choice
+    from robustad.training import FIRST_RECIPES
     from robustad.workflows.demo import demo
     from robustad.workflows.test import console_table
 
+    with usage():
+        check_choice("detector", arguments.detector, FIRST_RECIPES)
     result = demo(
         arguments.run_dir,
         detector=arguments.detector,

@@ -26,7 +26,7 @@ from robustad.training.interrupts import interrupts_wait
 from robustad.training.lars import LARS
 from robustad.training.runlog import RunLog
 from robustad.training.schedules import cobra_cosine, cosine_with_warmup, published_cosine
-from robustad.training.state import COLLAPSE, STATE_FILE, TrainingState
+from robustad.training.state import COLLAPSE, IMAGES, STATE_FILE, TrainingState
 
 LOOKING = 0.15
 """Largest share of a time budget that goes to early looks; there are fewer of them where they take more."""
@@ -162,7 +162,7 @@ class Engine:
         self.fabric = fabric or make_fabric(config)
         self.average = WeightAverage(method.network, config.average_decay)
         self.optimizer = make_optimizer(method.network, config)
-        self.state = TrainingState(config={**config.to_dict(), "training images": images})
+        self.state = TrainingState(config={**config.to_dict(), IMAGES: images})
         self._torn, self._loss = False, torch.zeros(())
         optimizer = self._restore() if resume else None
         if config.compile:  # after the weight average, which is a copy, and in place: names of tensors stay

@@ -2,7 +2,8 @@
 
 The released algorithm attacks and evaluates four groups one after the other (normal and pseudo-anomalous images, clean
 and attacked), in train mode, and back-propagates into all weights while attacking. Images do not influence each other,
-so here all groups share their forwards, and attacks take gradients with respect to pixels only. Same mathematics.
+so here normal and pseudo-anomalous ones share their passes, and attacks take gradients with respect to pixels only.
+Same mathematics.
 """
 
 from __future__ import annotations

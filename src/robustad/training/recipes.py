@@ -98,7 +98,7 @@ class PatchGuardRecipe(Recipe):
         if self.method == "published":
             _check_fresh(self.training, "`method` published")
         elif self.training.updates_per_batch > 1:
-            _check_replayed(self.training)
+            check_replayed(self.training)
         super().__post_init__()
 
     def make_method(self, detector: AnomalyDetector, generator: Generator | None, normals: Tensor) -> Method:
@@ -144,7 +144,7 @@ def _check_fresh(config: TrainingConfig, who: str) -> None:
         raise ValueError(f"{who} attacks every batch anew: set `replays` to 1 and choose `attack_steps`")
 
 
-def _check_replayed(config: TrainingConfig) -> None:
+def check_replayed(config: TrainingConfig) -> None:
     """Options of attacks that begin anew would do nothing."""
     for option in dataclasses.fields(config):
         if option.name in ("attack_steps", "clean_fraction") and getattr(config, option.name) != option.default:

@@ -13,6 +13,8 @@ from robustad.errors import CheckpointError
 from robustad.files import atomic_path
 
 STATE_FILE = "resume.pt"
+IMAGES = "training images"
+"""Key of the config that names what is trained on."""
 COLLAPSE = 0.05
 """Fall of an early look's AUROC from the best one that chance does not explain, where the look does not say."""
 
@@ -66,6 +68,7 @@ class TrainingState:
             state = cls(**stored.pop("state"))
         except Exception as error:
             raise CheckpointError(f"cannot resume from {path}: {str(error).splitlines()[0]}") from error
+        state.config.setdefault(IMAGES, config.get(IMAGES))  # a run of an earlier version did not say
         if state.config != config:
             keys = sorted(k for k in {*config, *state.config} if config.get(k) != state.config.get(k))
             raise CheckpointError(f"{path} belongs to a run with other options: {', '.join(keys)} differ")

@@ -27,6 +27,8 @@ def test_command(
         if value not in (None, False):
             words += _option(name, value)
     norm = str(options.get("norm", "linf"))
+    if options.get("attacks") == () or options.get("epsilons") == ():  # nothing is attacked
+        options = {**options, "attacks": None, "epsilons": (0,)}
     for name, value in options.items():
         if value != defaults[name]:
             words += _option(name, value, norm)
@@ -38,8 +40,6 @@ def _option(name: str, value: Any, norm: str = "linf") -> list[str]:
     if isinstance(value, bool):
         return [flag if value else f"--no-{name.replace('_', '-')}"]
     if isinstance(value, tuple):
-        if not value:  # nothing is attacked
-            return ["--epsilons", "0"]
         radii = name in ("epsilons", "universal")
         return [flag, *(_radius(item, norm) if radii else str(item) for item in value)]
     return [flag, str(value)]
@@ -47,5 +47,7 @@ def _option(name: str, value: Any, norm: str = "linf") -> list[str]:
 
 def _radius(value: float, norm: str) -> str:
     """As people write it, if that is the same number."""
+    if value == 0:
+        return "0"
     levels = round(255 * value)
-    return format_epsilon(value, norm) if norm == "linf" and levels / 255 == value else repr(value)
+    return format_epsilon(value, norm) if norm == "linf" and levels / 255 == value else repr(float(value))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,10 +58,15 @@ def claimed(run: Path, config: Any, *, resume: bool) -> Iterator[None]:
 
 
 def _check_same(run: Path, config: Any) -> None:
-    stored, given = config.from_dict(read_config(run)).to_dict(), config.to_dict()
+    stored, given = (_absolute(options).to_dict() for options in (config.from_dict(read_config(run)), config))
     differing = sorted(key for key in {*stored, *given} if stored.get(key) != given.get(key))
     if differing:
         raise CheckpointError(f"{run} was begun with other options: {', '.join(differing)} differ; start a new run")
+
+
+def _absolute(config: Any) -> Any:
+    """The same with absolute paths of its images, where it has some."""
+    return dataclasses.replace(config, data=config.data.resolved()) if hasattr(config, "data") else config
 
 
 def goes_on(run: Path) -> bool:

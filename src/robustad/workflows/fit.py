@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,7 +17,7 @@ from robustad._configs import from_plain_nested, to_plain
 from robustad._random import torch_generator
 from robustad.data import ImageDataset, Sample
 from robustad.detectors import AnomalyDetector, save_checkpoint
-from robustad.images import NEARLY_BLACK
+from robustad.images import NEARLY_BLACK, read_image
 from robustad.training import (
     Batches,
     CobraRecipe,
@@ -36,6 +37,7 @@ from robustad.workflows._foreground import with_foreground
 from robustad.workflows._run import CHECKPOINT, LOG_FILE, claimed, goes_on, read_config
 
 MAX_PREPARED = 1024  # normal images that statistics and references are taken from
+LOOKED_AT = 25  # images whose files are looked at before anything is made of them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +161,7 @@ def fit(config: FitConfig, run_dir: str | Path, *, resume: bool = False) -> FitR
     generator = config.make_generator(config.data.data, config.data.category)
     train, held_out = _hold_out(split.train, config.training) if generator else (split.train, [])
     with claimed(run, config, resume=resume):
+        _check_light(train)
         train = with_foreground(train, config.foreground, run / "foreground" / "train")
         held_out = with_foreground(held_out, config.foreground, run / "foreground" / "held_out")
         images = fingerprint(split.train)
@@ -184,12 +187,13 @@ def fit(config: FitConfig, run_dir: str | Path, *, resume: bool = False) -> FitR
     return FitResult(checkpoint, result.steps, result.seconds, figures[-1] if figures else {}, testable)
 
 
-def _check_light(normals: Tensor) -> None:
-    """Refuse images of which the network would see a few grey levels only."""
-    brightest = float(normals.amax(dim=(1, 2, 3)).median())
-    if round(brightest * 255) <= NEARLY_BLACK:
+def _check_light(samples: Sequence[Sample]) -> None:
+    """Refuse images of which the network would see a few grey levels only, by some of the files."""
+    some = samples[:: max(1, len(samples) // LOOKED_AT)][:LOOKED_AT]
+    brightest = int(np.median([read_image(sample.path).max() for sample in some])) if some else 255
+    if brightest <= NEARLY_BLACK:
         raise ValueError(
-            f"the training images are nearly black: half of them have no value above {255 * brightest:.0f} of 255; "
+            f"the training images are nearly black: half of them have no value above {brightest} of 255; "
             "stretch their values before (12-bit greys in 16-bit files: times 16)"
         )
 
@@ -221,7 +225,6 @@ def _engine(
     )
     chosen = torch.randperm(len(dataset), generator=torch_generator(training.seed, "prepare"))[:MAX_PREPARED]
     normals = stack(dataset, chosen.tolist())[0]
-    _check_light(normals)
     return Engine(
         config.make_method(_detector(config, normals, chosen), generator, normals),
         Batches(dataset, schedule, augment=training.augment, num_workers=training.num_workers),

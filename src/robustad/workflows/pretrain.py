@@ -18,6 +18,7 @@ from robustad.detectors import PatchGuardConfig
 from robustad.files import write_json
 from robustad.synthesis import PseudoAnomalies, PseudoAnomalyConfig
 from robustad.training import Batches, Engine, SceneTasks, Schedule, TaskDetector, TaskLook, TaskMethod, TrainingConfig
+from robustad.training.recipes import check_replayed
 from robustad.training.runlog import read_log
 from robustad.workflows._run import LOG_FILE, claimed, goes_on, read_config
 
@@ -55,6 +56,7 @@ class PretrainConfig:
         check_choice("weights", self.model.weights, ("none",))
         check_choice("schedule", self.training.schedule, ("cosine",))
         check_at_least("replays", self.training.replays, 2)
+        check_replayed(self.training)
         for name in ("references", "tests", "processes"):
             check_at_least(name, getattr(self, name), 1)
         if self.training.batch_size % self.tests:

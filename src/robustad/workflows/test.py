@@ -289,7 +289,7 @@ def _unchanged(loaded: Candidate, data: DataConfig, split: Split) -> bool | None
     same = bool(known == fingerprint(split.train))
     if same or split.set_aside:
         return same
-    return False if DataConfig.from_dict(stored).label == data.label and data.test_normal is None else None
+    return False if DataConfig.from_dict(stored).label == data.label != "folder" else None
 
 
 def _caution(loaded: Candidate, split: Split, unchanged: bool | None) -> str:

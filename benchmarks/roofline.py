@@ -12,7 +12,7 @@ from functools import cache
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
-from robustad._precision import has_bfloat16
+from robustad._precision import bfloat16_pays
 from robustad.evaluation import BenchmarkRow
 
 _SIDES, _ROUNDS = (1024, 2048), 7
@@ -35,7 +35,7 @@ def measure(*, quick: bool) -> list[BenchmarkRow]:
 
 def automatic() -> torch.dtype:
     """The dtype that training with ``precision: auto`` multiplies in on this machine."""
-    return torch.bfloat16 if has_bfloat16() else torch.float32
+    return torch.bfloat16 if bfloat16_pays() else torch.float32
 
 
 @cache

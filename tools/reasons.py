@@ -26,7 +26,7 @@ REASONS = {
     "--training.warmup_steps": "AdamW's first updates are the largest",
     "--training.gradient_clip": "one bad batch of attacked images does not undo the run",
     "--training.average_decay": "averaged weights are smoother, hence harder to attack, at no cost",
-    "--training.precision": "bfloat16 where the hardware multiplies it",
+    "--training.precision": "bfloat16 where products are faster in it, which is measured",
     "--training.epsilon": "a smaller radius leaves faint defects something to be seen by; a switch",
     "--training.epsilon_warmup": "a detector that separates nothing yet learns nothing from a full-strength attack",
     "--training.replays": "free adversarial training: the gradient of an update serves weights and perturbation at "

@@ -156,7 +156,7 @@ def test_the_margin_is_that_of_the_whole_data_set(tmp_path, monkeypatch):
 
 
 def test_the_suite_chooses_and_reports_float32_scores(tmp_path, monkeypatch):
-    monkeypatch.setattr(_precision, "has_bfloat16", lambda: True)
+    monkeypatch.setattr(_precision, "bfloat16_pays", lambda _device: True)
     dataset, figures = made_dataset(tmp_path), {}
     plain = Suite(attacks=("pgd", "apgd"), steps=20, strong_steps=20)
     for precision in ("float32", "auto"):

@@ -31,7 +31,7 @@ def add_attacks(parser: Parser, default: TestConfig) -> None:
     where = "change pixels everywhere, or of the background or the foreground only"
     add("--where", type=str, default=None, help=f"{where}; default: {default.where}")
     add("--draws", type=int, default=None, help="calls that attacks average over, for detectors that draw at random")
-    precision = "of long attacks: float32, bfloat16 (all but their last steps), or auto: where the hardware has it"
+    precision = "of long attacks: float32, bfloat16 (all but their last steps), or auto: where it is faster"
     add("--precision", type=str, default=None, help=f"{precision}; default: {default.precision}")
     add("--transfer", type=str, default=None, help="another checkpoint, whose adversarial images are tried, too")
 

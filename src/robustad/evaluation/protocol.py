@@ -98,7 +98,7 @@ class Suite:
             AUROC changes by that, since all its pairs are lost already; its score itself would have moved further. Not
             with several ``draws``: the mean that attacks follow is not what is reported.
         precision: Of the passes of attacks that use gradients: ``float32``; ``bfloat16``, the last tenth of their steps
-            in float32 (see `robustad.evaluation.ensemble.stages`); ``auto`` = bfloat16 where the hardware has it.
+            in float32 (see `robustad.evaluation.ensemble.stages`); ``auto`` = bfloat16 where it is faster.
             Scores are reported in float32.
         where: Which pixels may change: out of `WHERE`, as `robustad.foreground` tells the object from the ground; where
             it finds no ground, all is foreground.

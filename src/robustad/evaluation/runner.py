@@ -209,7 +209,7 @@ class _Work:
     ) -> None:
         self.detector, self.dataset, self.suite, self.seed, self.store = detector, dataset, suite, seed, store
         self.other = None if other is None else Witness(other)
-        self.device, self.bfloat16 = device_of(detector), is_bfloat16(suite.precision)
+        self.device, self.bfloat16 = device_of(detector), is_bfloat16(suite.precision, device_of(detector))
         self.labels = np.array([sample.label for sample in dataset.samples], dtype=np.bool_)
         self.marked = any(sample.label and sample.has_mask for sample in dataset.samples)
         self.plans = suite.plans(detector, has_masks=self.marked, has_other=other is not None)

@@ -34,7 +34,7 @@ class TrainingConfig:
         warmup_steps: Steps of linear learning-rate warm-up of schedule ``cosine``.
         gradient_clip: Largest gradient norm; 0 = no clipping.
         average_decay: Decay of the weight average that becomes the detector; 0 = the last weights.
-        precision: ``auto`` (bfloat16 where the hardware has it), ``float32`` or ``bfloat16``.
+        precision: ``auto`` (bfloat16 where it is faster), ``float32`` or ``bfloat16``.
         epsilon: Radius of the training attack, pixel units of [0, 1], L-inf; 0 = no adversarial training.
         epsilon_warmup: Share of the steps over which epsilon grows from a tenth to its full value, in [0, 1].
         replays: Updates that each batch is used for while its perturbation goes on growing: the gradient of an update

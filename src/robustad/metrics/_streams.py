@@ -19,6 +19,8 @@ CHUNK = 1 << 20
 """Pixels that are looked at together."""
 _BINS_PER_SCORE, _MAX_BINS, _PROBES = 4, 1 << 24, 3
 _CELL_BITS = 16
+_CACHED = 1 << 18
+"""Anomalous scores whose tables a processor's cache holds, more or less."""
 _INTEGERS: dict[int, tuple[Any, Any]] = {4: (np.uint32, np.int32), 8: (np.uint64, np.int64)}
 Counts = NDArray[np.int64]
 
@@ -66,7 +68,7 @@ def tally(maps: Any, masks: Any) -> Tally:
     grid = _Grid(distinct)
     for chunk, mask in _chunks(values, truth):
         grid.put(chunk[~mask])
-    not_above, equal = grid.places()[:-1].cumsum(), grid.equal
+    not_above, equal = grid.between[:-1].cumsum(), grid.equal
     return Tally(
         anomalous=counts[::-1].astype(np.int64),
         first=(len(distinct) - 1 - first).astype(np.int64),
@@ -88,6 +90,7 @@ class _Grid:
         distinct: Distinct anomalous scores, ascending; float32 or float64.
 
     Attributes:
+        between: Normal scores seen so far by the number of distinct anomalous scores below them ``(m + 1,)``.
         equal: Normal scores seen so far that equal each anomalous score ``(m,)``.
     """
 
@@ -100,8 +103,6 @@ class _Grid:
         self.distinct, self.fenced = distinct, np.append(distinct, distinct.dtype.type(np.inf))
         held = np.bincount(self.bins(distinct), minlength=self.count)
         self.occupied, self.before = held > 0, (held.cumsum() - held).astype(np.int32)  # scores in lower bins
-        self.seen = np.zeros(len(held), dtype=np.int64)
-        # of scores that were looked at: how many lie above the previous distinct anomalous score, up to this one
         self.between, self.equal = (np.zeros(len(distinct) + extra, dtype=np.int64) for extra in (1, 0))
 
     def _cells(self, distinct: Floats) -> tuple[NDArray[np.int32], Floats]:
@@ -136,27 +137,29 @@ class _Grid:
 
     def put(self, scores: Floats) -> None:
         """Count normal scores."""
+        if len(self.distinct) > _CACHED:
+            scores = np.sort(scores)  # tables of that size are faster to go through than to jump about in
         bins = self.bins(scores)
-        self.seen += np.bincount(bins, minlength=len(self.seen))
+        places = self.before.take(bins)
         shared = np.flatnonzero(self.occupied.take(bins))
-        close, place = scores.take(shared), self.before.take(bins.take(shared))
+        close, place = scores.take(shared), places.take(shared)
         for _ in range(_PROBES):
             place += self.fenced.take(place) < close
-        above = self.fenced.take(place) < close
-        if above.any():
-            found = np.sort(close[above])
-            close, place = (
-                np.append(close[~above], found),
-                np.append(place[~above], np.searchsorted(self.distinct, found)),
-            )
-        self.between += np.bincount(place, minlength=len(self.between))
-        self.equal += np.bincount(place[self.fenced.take(place) == close], minlength=len(self.equal))
+        above = np.flatnonzero(self.fenced.take(place) < close)
+        if len(above):
+            above = above[close.take(above).argsort()]  # neighbours are searched for one after the other
+            place[above] = np.searchsorted(self.distinct, close.take(above))
+        places[shared] = place
+        _count(self.between, places)
+        _count(self.equal, place[self.fenced.take(place) == close])
 
-    def places(self) -> Counts:
-        """Normal scores by the number of distinct anomalous scores below them ``(m + 1,)``."""
-        far = np.where(self.occupied, 0, self.seen)
-        found = np.bincount(self.before, weights=far, minlength=len(self.between)).astype(np.int64)
-        return found + self.between
+
+def _count(totals: Counts, places: NDArray[np.integer[Any]]) -> None:
+    """Add how often each place comes; where places are few, without going through all totals."""
+    if len(places) < len(totals):
+        np.add.at(totals, places, 1)
+    else:
+        totals += np.bincount(places, minlength=len(totals))
 
 
 def _chunks(values: NDArray[Any], truth: NDArray[Any]) -> Iterator[tuple[Floats, Bools]]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from robustad._devices import device_of, to_device
 from robustad._random import torch_generator
 from robustad.backbones import folded_stages
 from robustad.detectors._coreset import farthest_points
@@ -124,7 +125,8 @@ class PatchCore(AnomalyDetector):
             ValueError: If there is no image.
         """
         with torch.no_grad():
-            patches = [self.patch_features(batch).permute(0, 2, 3, 1).flatten(0, 2) for batch in batches]
+            images = (to_device(batch, device_of(self)) for batch in batches)
+            patches = [self.patch_features(batch).permute(0, 2, 3, 1).flatten(0, 2) for batch in images]
         pool = torch.cat(patches) if patches else self.memory[:0]
         if len(pool) == 0:
             raise ValueError("`batches` holds no image to remember")

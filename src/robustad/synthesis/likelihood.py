@@ -69,7 +69,7 @@ class LikelihoodFilter:
                 "add some, or switch it off with `filter_share` 0"
             )
         self.tries = tries
-        self.features = features or PooledTrunk().eval()
+        self.features = features or PooledTrunk().eval().to(normals.device)
         rows = self._rows(normals)
         self.gaussian = _Gaussian.fitted(rows)
         self.limit = float(torch.quantile(_left_out(rows), 1 - share))
@@ -126,7 +126,7 @@ class _Gaussian(NamedTuple):
 
 def _left_out(rows: Tensor) -> Tensor:
     """Surprise of each row under the rows of the other folds: under its own, many a feature would fit every row."""
-    folds = torch.arange(len(rows)) % min(_FOLDS, len(rows))
+    folds = torch.arange(len(rows), device=rows.device) % min(_FOLDS, len(rows))
     surprise = rows.new_empty(len(rows))
     for number in range(int(folds.max()) + 1):
         mine = folds == number

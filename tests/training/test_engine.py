@@ -13,62 +13,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from engine_doubles import Interrupted, config, make, weights
 from lightning_fabric import Fabric
 
-from robustad.detectors import PatchGuard, PatchGuardConfig
 from robustad.errors import CheckpointError, TrainingError
-from robustad.synthesis import PseudoAnomalies
-from robustad.training import Batches, DefaultMethod, Engine, Schedule, TrainingConfig
-from robustad.training.engine import LOOK_FIGURE
+from robustad.training import Engine
 from robustad.training.runlog import read_log
 from robustad.training.state import TrainingState
-
-
-class Images(torch.utils.data.Dataset):
-    """Smooth made images."""
-
-    def __len__(self):
-        return 20
-
-    def __getitem__(self, index):
-        generator = torch.Generator().manual_seed(index)
-        coarse = torch.rand(1, 3, 4, 4, generator=generator)
-        image = torch.nn.functional.interpolate(coarse, size=32, mode="bilinear")[0]
-        return {"image": (image * 255).to(torch.uint8), "foreground": torch.ones(32, 32, dtype=torch.bool)}
-
-
-def config(**options):
-    return TrainingConfig(**{"max_steps": 8, "batch_size": 4, "attack_steps": 1, "look_every": 0.0, **options})
-
-
-def make(folder: Path, training: TrainingConfig, **options) -> Engine:
-    torch.manual_seed(7)
-    model = PatchGuardConfig(image_size=32, backbone="test_vit", discriminator_hidden=32, dropout=0.1)
-    method = DefaultMethod(PatchGuard(model), training, PseudoAnomalies())
-    return Engine(method, batches(training), config=training, folder=folder, **options)
-
-
-def batches(training: TrainingConfig) -> Batches:
-    schedule = Schedule(20, training.batch_size, seed=training.seed)
-    return Batches(Images(), schedule, augment=training.augment)
-
-
-def weights(engine_result) -> torch.Tensor:
-    return torch.cat([p.detach().flatten() for p in engine_result.network.parameters()])
-
-
-class Interrupted(Batches):
-    """Raises Ctrl-C before a step."""
-
-    def __init__(self, inner: Batches, at: int):
-        super().__init__(inner.dataset, inner.schedule, augment=inner.augment)
-        self.at = at
-
-    def start_at(self, step):
-        for number, batch in enumerate(super().start_at(step), start=step):
-            if number == self.at:
-                raise KeyboardInterrupt
-            yield batch
 
 
 def test_interrupted_and_resumed_equals_uninterrupted(tmp_path):
@@ -120,7 +71,7 @@ SCRIPT = """
 import sys; sys.path.insert(0, {folder!r})
 from pathlib import Path
 import torch; torch.set_num_threads(1)
-from test_engine import *
+from engine_doubles import *
 training = config(max_steps=40, checkpoint_minutes=0.0)
 engine = make(Path({run!r}), training, resume={resume})
 print("started", flush=True)
@@ -191,133 +142,6 @@ def test_a_number_of_steps_that_was_found_outlives_an_interruption(tmp_path, mon
     assert torch.equal(weights(whole), weights(resumed.run()))
 
 
-def test_a_collapse_is_seen_and_the_best_look_kept(tmp_path):
-    figures = iter([0.9, 0.95, 0.6, 0.5])
-    seen = []
-
-    def look(network):
-        seen.append(torch.cat([p.flatten() for p in network.parameters()]).clone())
-        return {LOOK_FIGURE: next(figures)}
-
-    result = make(tmp_path, config(look_every=0.25), look=look).run()
-    assert result.kept_step == 4
-    assert torch.equal(weights(result), seen[1])
-    looks = [row[LOOK_FIGURE] for row in read_log(tmp_path / "log.jsonl") if LOOK_FIGURE in row]
-    assert looks == [0.9, 0.95, 0.6, 0.5]
-
-
-@pytest.mark.parametrize("every", [0.05, 0.2, 0.3, 1.0])
-@pytest.mark.parametrize("total", [1, 7, 20, 1499, 1501])
-def test_there_are_as_many_looks_as_time_was_kept_for_and_one_at_the_end(tmp_path, every, total):
-    engine = make(tmp_path, config(look_every=every), look=lambda _: {})
-    engine.state.total, due = total, []
-    for engine.state.step in range(1, total + 1):
-        due += [engine.state.step] * engine._look_is_due()
-    assert len(due) == min(total, round(1 / every)) and due[-1] == total
-
-
-def test_looks_never_take_more_than_their_share_of_the_time(tmp_path, monkeypatch):
-    for seconds, most in ((0.01, 4), (0.12, 2), (0.5, 0)):
-        seen = []
-
-        def look(_, seconds=seconds, seen=seen):
-            time.sleep(seconds)
-            seen.append(seconds)
-            return {LOOK_FIGURE: 0.9}
-
-        training = config(look_every=0.25, max_steps=None, max_time=2.0)
-        engine = make(tmp_path / str(seconds), training, look=look)
-        engine.run()
-        assert len(seen) - 1 <= most, "the first is a trial"
-
-
-def test_few_images_explain_a_large_fall(tmp_path):
-    class Look:
-        tolerance = 0.4
-
-        def __init__(self):
-            self.figures = iter([0.9, 0.95, 0.6, 0.56])
-
-        def __call__(self, _):
-            return {LOOK_FIGURE: next(self.figures)}
-
-    assert make(tmp_path, config(look_every=0.25), look=Look()).run().kept_step == 8
-
-
-@pytest.fixture
-def ctrl_c():
-    """SIGINT as in a terminal: what runs in the background ignores it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield lambda: os.kill(os.getpid(), signal.SIGINT)
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.parametrize("moment", ["loss", "after_backward", "update"])
-def test_ctrl_c_at_any_moment_is_resumed_exactly(tmp_path, moment, ctrl_c):
-    whole = make(tmp_path / "a", config()).run()
-    broken, calls = make(tmp_path / "b", config()), []
-    owner = broken.average if moment == "update" else broken.method
-    usual = getattr(owner, moment)
-
-    def pressed(*args, **kwargs):
-        calls.append(1)
-        if len(calls) == 4:
-            ctrl_c()
-        return usual(*args, **kwargs)
-
-    setattr(owner, moment, pressed)
-    with pytest.raises(KeyboardInterrupt):
-        broken.run()
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    resumed = make(tmp_path / "b", config(), resume=True)
-    assert resumed.state.step == 4
-    assert torch.equal(weights(whole), weights(resumed.run()))
-
-
-def test_a_second_ctrl_c_does_not_wait_and_saves_nothing_half_done(tmp_path, ctrl_c):
-    broken = make(tmp_path, config())
-    broken.average.update = lambda *_: [ctrl_c() for _ in range(2)]
-    with pytest.raises(KeyboardInterrupt):
-        broken.run()
-    assert broken.state.step == 0 and not (tmp_path / "resume.pt").exists()
-
-
-@pytest.mark.parametrize("moment", ["loss", "look"])
-def test_a_second_ctrl_c_in_the_middle_of_a_step_or_of_its_look_saves_nothing(tmp_path, moment):
-    """A loss may move statistics of the network, and a step whose look is missing would never be looked at."""
-    engine = make(tmp_path, config(look_every=0.5), look=lambda _: {LOOK_FIGURE: 0.9})
-    engine._save()
-    before = (tmp_path / "resume.pt").read_bytes()
-
-    def stops(*_):
-        raise KeyboardInterrupt
-
-    if moment == "loss":
-        engine.method.loss = stops
-    else:
-        engine.look = stops
-    with pytest.raises(KeyboardInterrupt):
-        engine.run()
-    assert engine.state.step == (0 if moment == "loss" else 4)
-    assert (tmp_path / "resume.pt").read_bytes() == before
-
-
-def test_ctrl_c_after_a_loss_that_is_no_number_keeps_the_last_state(tmp_path):
-    engine = make(tmp_path, config())
-    engine._save()
-    before, honest = (tmp_path / "resume.pt").read_bytes(), engine.method.loss
-
-    def loss(network, batch, context):
-        losses = honest(network, batch, context)
-        return losses._replace(total=losses.total * float("nan" if context.step == 2 else 1))
-
-    engine.method.loss = loss
-    engine.batches = Interrupted(engine.batches, at=3)
-    with pytest.raises(KeyboardInterrupt):
-        engine.run()
-    assert (tmp_path / "resume.pt").read_bytes() == before
-
-
 def test_a_run_goes_on_with_the_same_images_only(tmp_path):
     make(tmp_path, config(), images="these")._save()
     make(tmp_path, config(), images="these", resume=True)
@@ -327,14 +151,6 @@ def test_a_run_goes_on_with_the_same_images_only(tmp_path):
     del stored["state"]["config"]["training images"]  # as an earlier version left it
     torch.save(stored, tmp_path / "resume.pt")
     make(tmp_path, config(), images="those", resume=True)
-
-
-def test_a_collapse_is_known_without_the_log(tmp_path):
-    figures = iter([0.9, 0.5])
-    engine = make(tmp_path, config(look_every=0.5), look=lambda _: {LOOK_FIGURE: next(figures)})
-    engine._save()
-    save, engine._save = engine._save, lambda: (save(), (tmp_path / "log.jsonl").unlink())
-    assert engine.run().kept_step == 4
 
 
 def test_the_optimisers_state_follows_the_weights(tmp_path):
@@ -348,12 +164,6 @@ def test_the_optimisers_state_follows_the_weights(tmp_path):
     engine = make(tmp_path, config(max_steps=2), resume=True, fabric=Doubling(accelerator="cpu"))
     state = engine.optimizer.state_dict()["state"].values()
     assert {part["exp_avg"].dtype for part in state} == {torch.float64}
-
-
-def test_a_small_scatter_keeps_the_last_weights(tmp_path):
-    figures = iter([0.9, 0.95, 0.93, 0.94])
-    result = make(tmp_path, config(look_every=0.25), look=lambda _: {LOOK_FIGURE: next(figures)}).run()
-    assert result.kept_step == 8
 
 
 def test_full_disk_keeps_the_last_state(tmp_path, monkeypatch):

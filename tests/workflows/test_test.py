@@ -2,7 +2,6 @@ import contextlib
 import dataclasses
 import json
 import shlex
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,8 +14,6 @@ from robustad.evaluation import Results, Store, ThreatConfig, Verdict, evaluate_
 from robustad.evaluation.health import COMPANY
 from robustad.reporting import Report
 from robustad.workflows._candidate import load_candidate
-from robustad.workflows._command import command_line
-from robustad.workflows._command import test_command as command_of
 from robustad.workflows._data import DataConfig
 from robustad.workflows.test import _once, console_table, test
 from robustad.workflows.test_config import TestConfig
@@ -255,29 +252,6 @@ def test_the_command_repeats_the_test(checkpoints, data, folder, tmp_path):
     ):  # fmt: skip
         assert part in text, part
     assert "--restarts" not in text
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"epsilons": (0.5 / 255, 4 / 255)}, f"--epsilons {0.5 / 255!r} 4/255"),
-        ({"epsilons": ()}, "--epsilons 0"),
-        ({"attacks": (), "epsilons": (2 / 255,)}, "--epsilons 0"),
-        ({"epsilons": (np.float64(0.01), 2 / 255)}, "--epsilons 0.01 2/255"),
-        ({"norm": "l2", "epsilons": (0.123456789,)}, "--epsilons 0.123456789"),
-    ],
-)
-def test_the_command_says_exactly_which_radii(options, words):
-    config = TestConfig(**options)
-    made = command_of("c", DataConfig(), dataclasses.asdict(config), dataclasses.asdict(TestConfig()), Path("out"))
-    assert words in made
-
-
-def test_commands_can_be_copied_on_every_system(monkeypatch):
-    assert command_line("robustad", "fit", "--run-dir", "my runs/a") == "robustad fit --run-dir 'my runs/a'"
-    monkeypatch.setattr("robustad.workflows._command.os.name", "nt")
-    assert command_line("robustad", "fit", "--run-dir", "C:\\my runs") == 'robustad fit --run-dir "C:\\my runs"'
-    assert command_line("robustad", "fit", "C:\\runs") == "robustad fit C:\\runs"
 
 
 def test_bad_input_is_one_clear_line(checkpoints, data, tmp_path):

@@ -242,12 +242,6 @@ def _gap_sentence(findings: Findings, worst: Cell) -> Iterator[str]:
     )
 
 
-def _part(split: str, tested: int, there: int) -> str:
-    """Which of the test images were tested."""
-    name = "whole test set" if split == "all" else f"split {split}"
-    return name if tested == there else f"{tested} of the {there} images of the {name.removeprefix('whole ')}"
-
-
 def _summary(findings: Findings) -> dict[str, str]:
     evaluation, detector = findings.evaluation, findings.candidate.detector
     labels, size = evaluation.labels, detector.image_size
@@ -256,12 +250,13 @@ def _summary(findings: Findings) -> dict[str, str]:
     skipped: dict[str, list[str]] = {}
     for goal, why in dict.fromkeys(item for plan in evaluation.plans for item in plan.skipped):
         skipped.setdefault(why, []).append(goal)
-    split = findings.rows[0].split
+    split, there = findings.rows[0].split, findings.num_images
+    chosen = "" if there == len(labels) else f", chosen from {there} images"
     return {
         "Detector": f"{detector.name}{f', {backbone}' if backbone else ''}",
         "Recipe": f"{findings.rows[0].recipe}, seed {findings.rows[0].seed}",
-        "Data": f"{findings.data.label}, {_part(split, len(labels), findings.num_images)}",
-        "Images": f"{int(labels.sum())} anomalous ({masks} with mask), {int((~labels).sum())} normal",
+        "Data": f"{findings.data.label}, {'whole test set' if split == 'all' else f'split {split}'}",
+        "Images": f"{int(labels.sum())} anomalous ({masks} with mask), {int((~labels).sum())} normal{chosen}",
         "Image size": f"{size} x {size}",
         "Threat model": f"{NORM_SIGNS[evaluation.norm]} at the network's input, every channel by itself",
         "Attacked": _attacked(evaluation),

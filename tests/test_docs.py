@@ -142,7 +142,7 @@ def test_only_what_was_measured_is_claimed():
         path = ROOT / "results" / name
         measured = {row.claim: row.ratio for row in Results.read(path).benchmarks} if path.is_file() else {}
         for claim, least in claims[section].items():
-            assert measured.get(claim, 0) >= least, f"{claim} is claimed, but {name} does not show it"
+            assert (measured.get(claim) or 0) >= least, f"{claim} is claimed, but {name} does not show it"
 
 
 def test_documents_name_no_workplace():

@@ -181,12 +181,14 @@ def test_what_is_derived_from_the_references_follows_them():
 
 
 @pytest.mark.parametrize("left_out", [False, True])
-def test_repeated_references_are_compared_with_once_and_count_as_often_as_they_are_kept(left_out):
-    images = (normal_images(6) + 0.02 * torch.rand(6, 3, 16, 16, generator=torch.Generator().manual_seed(3))).clamp(
+@pytest.mark.parametrize("spread", [1.0, 0.02])
+def test_repeated_references_are_compared_with_once_and_count_as_often_as_they_are_kept(left_out, spread):
+    """Also where they are so alike that each counts for something: 16 of 6 are three of four and two of two."""
+    normals = 0.4 + spread * (normal_images(6) - 0.4)
+    images = (normals + 0.02 * spread * torch.rand(6, 3, 16, 16, generator=torch.Generator().manual_seed(3))).clamp(
         0, 1
     )
-    stem, every = fitted(normal_images(6), count=16), fitted(normal_images(6), count=16)
-
+    stem, every = fitted(normals, count=16), fitted(normals, count=16)
     with stem.leaving_out(torch.arange(6)) if left_out else nullcontext():
         found = differences(stem, images)
     assert len(stem._bank(torch.float32).rows) == 6

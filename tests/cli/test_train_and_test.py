@@ -282,6 +282,9 @@ def test_test_options_that_are_wrong(tested, capsys, words, code, text):
     [
         (["fit", "--recipe", "textrue"], "did you mean 'texture'"),
         (["visualize", "c", "i", "--steps", "0"], "`steps` must be at least 1"),
+        (["predict", "c", "i", "--map-range", "0", "1"], "`map_range` is the scale of `overlays`"),
+        (["demo", "--detector", "corba"], "did you mean 'cobra'"),
+        (["data", "check", "d", "--data", "elvp"], "did you mean 'elpv'"),
         (["download", "mvtec", "--category", "bottle"], "--category is for weights, not for mvtec"),
         (["download", "mvtec", "--target", "d"], "--target is for weights"),
         (["download", "weights", "--dataset", "mvtec", "--root", "d"], "--root is for a dataset, not for weights"),

@@ -51,6 +51,20 @@ def small(good, recipe="default", **training) -> FitConfig:
     )
 
 
+def interrupted(config: FitConfig, run: Path, monkeypatch, *, at: int) -> None:
+    """Train, and press Ctrl-C before a step."""
+    step = Engine._step
+
+    def pressed(self, batch):
+        if self.state.step == at:
+            raise KeyboardInterrupt
+        return step(self, batch)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Engine, "_step", pressed)
+        fit(config, run)
+
+
 def weights(folder) -> torch.Tensor:
     return torch.cat([p.detach().flatten() for p in load_checkpoint(folder).detector.parameters()])
 
@@ -87,18 +101,7 @@ def test_nothing_can_fail_between_training_and_checkpoint_that_patchguard_does_n
 def test_an_interrupted_fit_resumes_to_the_same_weights(good, tmp_path, monkeypatch):
     config = small(good)
     whole = fit(config, tmp_path / "whole")
-    step, calls = workflow.Engine._step, []
-
-    def interrupted(self, batch):
-        calls.append(1)
-        if len(calls) == 4:
-            raise KeyboardInterrupt
-        return step(self, batch)
-
-    monkeypatch.setattr(workflow.Engine, "_step", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        fit(config, tmp_path / "broken")
-    monkeypatch.undo()
+    interrupted(config, tmp_path / "broken", monkeypatch, at=3)
     with pytest.raises(CheckpointError, match="already holds a run"):
         fit(config, tmp_path / "broken")
     resumed = fit(resume_config(tmp_path / "broken"), tmp_path / "broken", resume=True)
@@ -106,17 +109,8 @@ def test_an_interrupted_fit_resumes_to_the_same_weights(good, tmp_path, monkeypa
 
 
 def test_a_run_goes_on_with_its_own_options_and_images_only(good, tmp_path, monkeypatch):
-    config, step = small(good), workflow.Engine._step
-
-    def interrupted(self, batch):
-        if self.state.step == 2:
-            raise KeyboardInterrupt
-        return step(self, batch)
-
-    monkeypatch.setattr(workflow.Engine, "_step", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        fit(config, tmp_path / "run")
-    monkeypatch.undo()
+    config = small(good)
+    interrupted(config, tmp_path / "run", monkeypatch, at=2)
     other = dataclasses.replace(config, pseudo=dataclasses.replace(config.pseudo, max_regions=2))
     with pytest.raises(CheckpointError, match="begun with other options: pseudo differ; start a new run"):
         fit(other, tmp_path / "run", resume=True)
@@ -283,17 +277,7 @@ def test_cobra_trains_on_fewer_images_than_a_batch(good, tmp_path, count, batch_
 def test_cobra_resumes_exactly(good, tmp_path, monkeypatch):
     whole = fit(small_cobra(good, max_steps=4), tmp_path / "whole")
     config = small_cobra(good, max_steps=4)
-    steps = Engine._step
-
-    def interrupted(self, batch):
-        if self.state.step == 2 and not (tmp_path / "seen").exists():
-            (tmp_path / "seen").touch()
-            raise KeyboardInterrupt
-        return steps(self, batch)
-
-    monkeypatch.setattr(Engine, "_step", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        fit(config, tmp_path / "parts")
+    interrupted(config, tmp_path / "parts", monkeypatch, at=2)
     parts = fit(resume_config(tmp_path / "parts"), tmp_path / "parts", resume=True)
     first, second = (load_checkpoint(result.checkpoint).detector.state_dict() for result in (whole, parts))
     assert all(torch.equal(value, second[key]) for key, value in first.items())

@@ -183,8 +183,8 @@ def test_resuming_with_other_overlays_is_refused(folder, tmp_path, checkpoints, 
     for changes in ({"overlays": tmp_path / "others"}, {"overlays": tmp_path / "maps", "map_range": (0.0, 1.0)}):
         with pytest.raises(ValueError, match=f"begun with another {list(changes)[-1]}"):
             predict(checkpoints["maps"], folder, tmp_path / "s.csv", config=PredictConfig(resume=True, **changes))
-    with pytest.raises(ValueError, match="give a folder for `overlays` as well"):
-        predict(checkpoints["maps"], folder, tmp_path / "t.csv", config=PredictConfig(map_range=(0.0, 1.0)))
+    with pytest.raises(ValueError, match="`map_range` is the scale of `overlays`; give their folder as well"):
+        PredictConfig(map_range=(0.0, 1.0))
 
 
 def test_the_scale_of_an_earlier_run_is_not_taken(folder, tmp_path, checkpoints):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,6 +27,7 @@ def build(words: Sequence[str] = ()) -> Parser:
 
 def run(arguments: Any) -> int:
     """Run it."""
+    from robustad.workflows._command import command_line
     from robustad.workflows.masks import masks
 
     result = masks(
@@ -40,8 +40,8 @@ def run(arguments: Any) -> int:
     )
     say(f"{result.num_masks:,} masks: {result.out}")
     say(f"look at them first: {result.sheet}")
-    words = ["robustad", "fit", "--normal", str(arguments.images), "--data.foreground", str(result.out)]
-    say(f"then: {shlex.join(words)} (a data set finds its own)")
+    words = ("robustad", "fit", "--normal", str(arguments.images), "--data.foreground", str(result.out))
+    say(f"then: {command_line(*words)} (a data set finds its own)")
     for error in result.errors:
         note(error)
     return PARTIAL if result.errors else 0

@@ -8,7 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from robustad.cli.faults import PARTIAL, UsageError
+from robustad.cli.faults import PARTIAL, usage
 from robustad.cli.output import note, say
 from robustad.cli.parsing import Parser
 
@@ -39,16 +39,15 @@ def run(arguments: Any) -> int:
     """Run it."""
     from robustad.workflows.predict import PredictConfig, predict
 
-    if arguments.map_range and not arguments.overlays:
-        raise UsageError("--map-range is the scale of overlays; give --overlays DIR as well, or leave it out")
-    config = PredictConfig(
-        overlays=Path(arguments.overlays) if arguments.overlays else None,
-        map_range=tuple(arguments.map_range) if arguments.map_range else None,
-        batch_size=arguments.batch_size,
-        num_workers=arguments.num_workers,
-        device=arguments.device,
-        resume=arguments.resume,
-    )
+    with usage():
+        config = PredictConfig(
+            overlays=Path(arguments.overlays) if arguments.overlays else None,
+            map_range=tuple(arguments.map_range) if arguments.map_range else None,
+            batch_size=arguments.batch_size,
+            num_workers=arguments.num_workers,
+            device=arguments.device,
+            resume=arguments.resume,
+        )
     if hasattr(sys.stdin, "reconfigure"):  # names of files may be any bytes
         sys.stdin.reconfigure(encoding=sys.getfilesystemencoding(), errors="surrogateescape")
     result = predict(arguments.checkpoint, arguments.images, arguments.out, config=config, stdin=sys.stdin)

@@ -9,6 +9,7 @@ from typing import Any
 from robustad.cli.options import check_resume, instantiate, nested_defaults
 from robustad.cli.output import facts
 from robustad.cli.parsing import Parser
+from robustad.workflows._command import command_line
 
 _SHORT_FORMS = {
     "--epsilon": "training.epsilon",
@@ -55,12 +56,13 @@ def run(arguments: Any) -> int:
     values: dict[str, object] = {"weights": f"{result.weights} ({size:.1f} MB)", "steps": f"{result.steps:,}"}
     values |= {"time": f"{result.seconds:.0f} s", "of that, images": f"{100 * result.scene_share:.0f} %"}
     values |= {name: f"{value:.4g}" for name, value in result.figures.items()}
-    facts({**values, "next": f"robustad fit --normal DIR --model.weights {result.weights}"})
+    fit = command_line("robustad", "fit", "--normal", "DIR", "--model.weights", str(result.weights))
+    facts({**values, "next": fit})
     return 0
 
 
 def resume_hint(arguments: Any) -> str:
     """What to do after Ctrl-C."""
     if (Path(arguments.run_dir) / "config.json").exists():
-        return f"go on with: robustad pretrain --run-dir {arguments.run_dir} --resume"
+        return f"go on with: {command_line('robustad', 'pretrain', '--run-dir', arguments.run_dir, '--resume')}"
     return "pretraining had not begun: give the same command again"

@@ -33,7 +33,8 @@ def claimed(run: Path, config: Any, *, resume: bool) -> Iterator[None]:
             options is to be.
     """
     if resume:
-        _check_same(run, config)
+        if differing := differences(run, config):
+            raise CheckpointError(f"{run} was begun with other options: {', '.join(differing)} differ; start a new run")
         yield
         return
     before = set(run.iterdir()) if run.exists() else None
@@ -57,11 +58,10 @@ def claimed(run: Path, config: Any, *, resume: bool) -> Iterator[None]:
         raise
 
 
-def _check_same(run: Path, config: Any) -> None:
+def differences(run: Path, config: Any) -> list[str]:
+    """Which options of a config, by name, are others than those that a run folder was started with."""
     stored, given = (_absolute(options).to_dict() for options in (config.from_dict(read_config(run)), config))
-    differing = sorted(key for key in {*stored, *given} if stored.get(key) != given.get(key))
-    if differing:
-        raise CheckpointError(f"{run} was begun with other options: {', '.join(differing)} differ; start a new run")
+    return sorted(key for key in {*stored, *given} if stored.get(key) != given.get(key))
 
 
 def _absolute(config: Any) -> Any:

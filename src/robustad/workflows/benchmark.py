@@ -25,8 +25,8 @@ from robustad.reporting import Board, boards, leaderboard_html, leaderboard_mark
 from robustad.training.state import STATE_FILE
 from robustad.workflows._candidate import digest_of, info_of
 from robustad.workflows._data import DataConfig, fingerprint, images_of, thinned
-from robustad.workflows._run import CHECKPOINT, CONFIG_FILE
-from robustad.workflows.fit import FitConfig, fit, fit_config, resume_config
+from robustad.workflows._run import CHECKPOINT, CONFIG_FILE, differences
+from robustad.workflows.fit import FitConfig, fit, fit_config
 from robustad.workflows.test import EDITIONS, REPORT, RESULTS, test
 from robustad.workflows.test_config import TestConfig, settings
 
@@ -249,10 +249,10 @@ def finished(place: Place, config: TestConfig) -> Results | None:
 def _check_same(place: Place) -> None:
     if place.config is None or not (place.folder / CONFIG_FILE).exists():
         return
-    if resume_config(place.folder).to_dict() != place.config.to_dict():
+    if differing := differences(place.folder, place.config):
         raise CheckpointError(
-            f"{place.folder} was trained with other options than {place.text} has now; choose another --out, "
-            "another name for the detector, or delete the folder"
+            f"{place.folder} was trained with other options ({', '.join(differing)}) than {place.text} has now; choose "
+            "another --out, another name for the detector, or delete the folder"
         )
 
 

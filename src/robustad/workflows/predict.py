@@ -55,6 +55,10 @@ class PredictConfig:
     device: str = "auto"
     resume: bool = False
 
+    def __post_init__(self) -> None:
+        if self.map_range is not None and self.overlays is None:
+            raise ValueError("`map_range` is the scale of `overlays`; give their folder as well, or leave it out")
+
 
 @dataclass(frozen=True, kw_only=True)
 class PredictResult:
@@ -109,8 +113,6 @@ def predict(
     sources = Sources([images] if isinstance(images, str | Path) else images, stdin=stdin)
     if config.overlays is not None:
         check_place(config.overlays, sources, "overlays")
-    if config.map_range is not None and config.overlays is None:
-        raise ValueError("`map_range` is the scale of overlays; give a folder for `overlays` as well, or leave it out")
     given = None if config.map_range is None else checked_scale(*config.map_range)
     predictor = Predictor(
         checkpoint, batch_size=config.batch_size, device=config.device, num_workers=config.num_workers

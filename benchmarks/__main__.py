@@ -123,7 +123,8 @@ def measured(claim: str, code: str, *, quick: bool) -> Results:
     print(f"measuring {claim}", file=sys.stderr)
     started = datetime.now(UTC)
     rows = CLAIMS[claim](quick=quick)
-    results = Results.of_run(claim, [], command=f"python -m benchmarks {claim}", started=started, benchmarks=rows)
+    command = shlex.join(["python", "-m", "benchmarks", *["--full"] * (not quick), claim])
+    results = Results.of_run(claim, [], command=command, started=started, benchmarks=rows)
     if not quick:
         if state() != code:
             raise RuntimeError(_CHANGED)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 import shlex
 import sys
 import traceback
@@ -47,12 +48,10 @@ CLAIMS: dict[str, Callable[..., list[BenchmarkRow]]] = {
 }
 """What is measured, in this order: what takes longest at the published size comes last."""
 ROOT = Path(__file__).parents[1]
-OUT = {True: Path("results/bench.json"), False: Path("results/bench-full.json")}
-"""Where all claims go, by whether they are measured quickly."""
 KEPT = Path("runs/bench-full")
 """Finished claims of a full run, in a folder for each state of the code and the machine."""
 RECORDED = Path("results")
-"""Where other commands write what they measure."""
+"""Where all claims go, and where other commands write what they measure."""
 _CHANGED = "code was changed while it was measured; begin again, and change none until the end"
 
 
@@ -61,7 +60,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("claims", nargs="*", metavar="CLAIM", help=f"any of {', '.join(CLAIMS)}; default: all")
     parser.add_argument("--full", action="store_true", help="published sizes, hours; goes on where it was interrupted")
-    parser.add_argument("--out", type=Path, help=f"JSON file; default: {OUT[True]} or {OUT[False]} for all claims")
+    parser.add_argument("--out", type=Path, help="JSON file; default: one of results/bench*.json, for all claims")
     given = parser.parse_args()
     started, quick = datetime.now(UTC), not given.full
     torch.set_num_threads(1)
@@ -72,7 +71,7 @@ def main() -> None:
     rows = [row for results in found.values() for row in results.benchmarks]
     elsewhere = recorded(RECORDED, {row.claim for row in rows}) if everything else {}
     rows += [row for results in elsewhere.values() for row in results.benchmarks]
-    out = given.out or (OUT[quick] if everything else None)
+    out = given.out or (record(quick=quick) if everything else None)
     if out is not None and not failed:
         command = shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
         details = {
@@ -80,15 +79,23 @@ def main() -> None:
             "full": given.full,
             "seconds": {claim: results.wall_seconds for claim, results in found.items()},
             "commits": {claim: results.commit for claim, results in (found | elsewhere).items()},
+            "machines": {claim: results.machine for claim, results in elsewhere.items()},
         }
         Results.of_run(out.stem, [], command=command, started=started, details=details, benchmarks=rows).write(out)
         print(f"wrote {out}; now: python tools/make_tables.py and python tools/speed_picture.py", file=sys.stderr)
-    least = claims.claimed(quick=quick) if bfloat16_pays() else {}
-    if not least:
-        print("nothing is claimed of this machine: no claim, or nothing faster in bfloat16", file=sys.stderr)
+    least = claims.claimed(record(quick=quick).stem)
     show(rows, least)
     failed += claims.failures(rows, least, everything=everything)
     sys.exit("\n".join(failed) if failed else 0)
+
+
+def record(*, quick: bool) -> Path:
+    """The file of all claims: ``bench.json``, ``bench-full.json``, and ``-bfloat16`` on machines that are faster in it.
+
+    Ratios of the two kinds of machine differ by more than noise: each has a file, and claims, of its own.
+    """
+    size, kind = "" if quick else "-full", "-bfloat16" if bfloat16_pays() else ""
+    return RECORDED / f"bench{size}{kind}.json"
 
 
 def _measured(chosen: Iterable[str], *, quick: bool) -> tuple[dict[str, Results], list[str]]:
@@ -153,4 +160,5 @@ def show(rows: Iterable[BenchmarkRow], least: Mapping[str, float]) -> None:
 
 
 if __name__ == "__main__":
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before anybody asks: rivals run on the processor, and `auto` is about it
     main()

@@ -44,7 +44,7 @@ def test_a_claim_that_nothing_measures_fails_where_everything_was_measured():
 @pytest.fixture
 def small_bench(tmp_path, monkeypatch):
     """The command with two made claims; gives how often each was measured, and the folder."""
-    monkeypatch.setattr(bench, "bfloat16_pays", lambda: True)  # else nothing is claimed of a machine
+    monkeypatch.setattr(bench, "bfloat16_pays", lambda: False)
     counts = {"fast": 0, "slow": 0}
 
     def measure(name, ratio):
@@ -59,13 +59,13 @@ def small_bench(tmp_path, monkeypatch):
         return call
 
     path = tmp_path / "claims.toml"
-    path.write_text('[quick]\n"fast, quick" = 2.0\n"slow, quick" = 2.0\n[full]\n"fast, full" = 3.0\n', encoding="utf-8")
+    text = '[bench]\n"fast, quick" = 2.0\n"slow, quick" = 2.0\n[bench-full]\n"fast, full" = 3.0\n'
+    path.write_text(text, encoding="utf-8")
     monkeypatch.setattr(bench, "CLAIMS", {"fast": measure("fast", 3.0), "slow": measure("slow", 0.5)})
-    monkeypatch.setattr(bench, "OUT", {True: tmp_path / "bench.json", False: tmp_path / "bench-full.json"})
     monkeypatch.setattr(bench, "KEPT", tmp_path / "kept")
-    monkeypatch.setattr(bench, "RECORDED", tmp_path / "results")
+    monkeypatch.setattr(bench, "RECORDED", tmp_path)
     monkeypatch.setattr(bench, "keep_freed_memory", lambda: True)
-    monkeypatch.setattr(claims.claimed, "__kwdefaults__", {"path": path})
+    monkeypatch.setattr(claims.claimed, "__defaults__", (path,))
     return counts, tmp_path
 
 
@@ -82,6 +82,17 @@ def test_results_are_written_before_a_claim_fails(small_bench, monkeypatch, caps
     assert [r.ratio for r in Results.read(folder / "bench.json").benchmarks] == [3.0, 0.5]
     shown = capsys.readouterr().out
     assert "share of peak" in shown and "claimed: 2" in shown
+
+
+def test_machines_that_are_faster_in_bfloat16_have_a_file_and_claims_of_their_own(small_bench, monkeypatch, capsys):
+    _, folder = small_bench
+    monkeypatch.setattr(bench, "bfloat16_pays", lambda: True)
+    assert run(monkeypatch) == 0, "nothing is claimed of a kind of machine that nothing was recorded on"
+    assert (folder / "bench-bfloat16.json").is_file() and not (folder / "bench.json").exists()
+    with (folder / "claims.toml").open("a", encoding="utf-8") as file:
+        file.write('[bench-bfloat16]\n"fast, quick" = 3.5\n')
+    assert run(monkeypatch, "fast") == "fast, quick: claimed at least 3.5 times, measured 3"
+    assert "claimed: 3.5" in capsys.readouterr().out
 
 
 def test_some_claims_alone_overwrite_no_record(small_bench, monkeypatch):
@@ -133,8 +144,8 @@ def test_what_other_commands_measured_stands_beside_and_can_fail(small_bench, mo
     _, folder = small_bench
     started, rows = datetime.now(UTC), [row("fast, full", 9.0), row("predict, rival", 1.5)]
     other = Results.of_run("predict", [], command="other", started=started, benchmarks=rows)
-    other.write(folder / "results" / "predict.json")
-    (folder / "claims.toml").write_text('[full]\n"predict, rival" = 2.0\n', encoding="utf-8")
+    other.write(folder / "predict.json")
+    (folder / "claims.toml").write_text('[bench-full]\n"predict, rival" = 2.0\n', encoding="utf-8")
     assert run(monkeypatch, "--full", "fast") == 0
     assert "predict, rival" not in capsys.readouterr().out
     assert run(monkeypatch, "--full") == "predict, rival: claimed at least 2 times, measured 1.5"
@@ -200,8 +211,10 @@ def test_peak_memory_is_what_a_call_adds(tmp_path, monkeypatch):
     assert found.ratio == pytest.approx(found.baseline / found.ours, rel=0.01)
 
 
-def test_the_record_reaches_what_is_claimed_and_each_subject_has_a_claim():
-    least = claims.claimed(quick=True)
-    assert claims.failures(Results.read(bench.ROOT / bench.OUT[True]).benchmarks, least, everything=True) == []
+@pytest.mark.parametrize("name", ["bench-bfloat16", "bench-full"])
+def test_a_record_reaches_what_is_claimed_and_each_subject_has_a_claim(name):
+    least = claims.claimed(name)
+    record = Results.read(bench.ROOT / bench.RECORDED / f"{name}.json")
+    assert claims.failures(record.benchmarks, least, everything=True) == []
     for subject in ("pseudo-anomalies", "train step", "cobra step", "pixel auroc", "aupro", "pgd evaluation"):
         assert any(claim.startswith(subject) for claim in least), f"nothing is claimed of {subject}"

@@ -57,7 +57,7 @@ def test_a_constant_grid_gives_no_nan():
 
 @pytest.mark.parametrize("size", [(4, 8), (1, 1)], ids=str)
 def test_pixel_centres(size):
-    rows, columns = pixel_grid(size, dtype=torch.float64)
+    rows, columns = pixel_grid(size, like=torch.zeros(0, dtype=torch.float64))
     assert rows.shape == columns.shape == size
     for i in range(size[0]):
         for j in range(size[1]):

@@ -6,6 +6,7 @@ Only autocast, which `meta` has none of, is taken out.
 
 from __future__ import annotations
 
+import traceback
 from contextlib import nullcontext
 
 import pytest
@@ -19,9 +20,11 @@ from robustad.attacks import APGD, FGSM, PGD, MomentumPGD, ScoreObjective
 from robustad.attacks.base import Best, Climb
 from robustad.attacks.projections import Ball
 from robustad.detectors import Cobra, CobraConfig, PatchGuard, PatchGuardConfig
+from robustad.ops.transforms import TRANSFORMS
 from robustad.synthesis import LikelihoodFilter, PseudoAnomalies
 from robustad.training import (
     Batch,
+    CobraLossConfig,
     CobraMethod,
     DefaultMethod,
     PublishedMethod,
@@ -71,6 +74,19 @@ def context(config):
     return StepContext(3, 8, 0, fabric)
 
 
+class Sent(TorchDispatchMode):
+    """Values that go to the device otherwise than by `to_device` fail: from memory that is not pinned, a GPU waits."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        leaves = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor) and leaf.ndim]
+        to_gpu = kwargs.get("device") == META or any(leaf.device == META for leaf in leaves)
+        if to_gpu and any(leaf.device.type == "cpu" for leaf in leaves):
+            frames = [frame.name for frame in traceback.extract_stack()]
+            assert to_device.__name__ in frames, f"{func} takes values to the device itself"
+        return func(*args, **kwargs)
+
+
 @pytest.mark.parametrize("kind", PATCHGUARD)
 def test_a_step_of_patchguard_makes_its_images_in_memory_and_goes_on_where_the_network_is(kind):
     config = TrainingConfig(max_steps=8, epsilon=EPSILON, replays=4 if kind == "replay" else 1, precision="float32")
@@ -82,8 +98,9 @@ def test_a_step_of_patchguard_makes_its_images_in_memory_and_goes_on_where_the_n
 
     method = PATCHGUARD[kind](network, config, generator)
     for _ in range(2):
-        losses = method.loss(network, batch(), context(config)).backward()
-        method.after_backward()
+        with Sent():
+            losses = method.loss(network, batch(), context(config)).backward()
+            method.after_backward()
         assert losses.total.device == META
     assert set(made) == {("cpu", "cpu")}
     gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
@@ -101,6 +118,11 @@ def test_the_inner_loop_of_an_attack_reads_no_value(attack, norm):
     assert attack.run(climb, torch.rand_like(images), 0).device == META
 
 
+def test_who_takes_values_to_the_device_is_found_out():
+    with Sent(), pytest.raises(AssertionError, match="to the device itself"):
+        torch.ones(2).to(META)
+
+
 def test_who_reads_a_value_is_found_out():
     with pytest.raises((RuntimeError, NotImplementedError)):
         bool(torch.zeros((), device=META) > 0)
@@ -108,14 +130,16 @@ def test_who_reads_a_value_is_found_out():
         nn.functional.linear(torch.ones(2, 3, device=META), torch.ones(4, 3))
 
 
-def test_cobra_sends_its_images_to_the_network(monkeypatch):
+@pytest.mark.parametrize("adversary", ["released", "figure"])
+def test_a_step_of_cobra_is_made_where_the_network_is(adversary):
     config = TrainingConfig(max_steps=8, epsilon=EPSILON, replays=1, precision="float32", augment=False)
-    network, seen = Cobra(CobraConfig(image_size=SIZE, width=8)).to(META), []
-    method = CobraMethod(network, config)
-    monkeypatch.setattr(method, "views", lambda batch, _seed: seen.append(batch.images.device) or 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        method.loss(network, batch(), context(config))
-    assert seen == [META]
+    blocks = (dict.fromkeys(TRANSFORMS, 1.0),)
+    network = Cobra(CobraConfig(image_size=SIZE, width=8, blocks=blocks)).to(META)
+    method = CobraMethod(network, config, CobraLossConfig(adversary=adversary))
+    with Sent():
+        losses = method.loss(network, batch(8), context(config)).backward()
+    assert losses.total.device == META
+    assert all(parameter.grad.device == META for parameter in network.backbone.parameters())
 
 
 def test_values_go_to_a_device_and_a_device_is_found(monkeypatch):

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from robustad._checks import check_at_least, check_choice, check_epsilon, check_images
+from robustad._devices import to_device
 from robustad._random import torch_generator
 from robustad.attacks.projections import NORMS, Ball
 
@@ -261,8 +262,7 @@ def usable(gradient: Tensor) -> Tensor:
 
 def image_generators(noise: Tensor) -> list[torch.Generator]:
     """A source of random numbers for each image, which depends on its own noise and on nothing else of the batch."""
-    fields = (field.detach().cpu().to(torch.float32).numpy().tobytes() for field in noise)
-    return [torch_generator(zlib.crc32(field), "image") for field in fields]
+    return [torch_generator(content_key(field), "image") for field in noise.detach().cpu()]
 
 
 def content_key(image: Tensor) -> int:
@@ -272,7 +272,7 @@ def content_key(image: Tensor) -> int:
 
 def _image_noise(images: Tensor, key: int, restart: int) -> Tensor:
     fields = []
-    for image in images:
+    for image in images.cpu():
         generator = torch_generator(key, restart, content_key(image))
         fields.append(torch.rand(image.shape, generator=generator, dtype=torch.float32) * 2 - 1)
-    return torch.stack(fields).to(images)
+    return to_device(torch.stack(fields).to(images.dtype), images.device)

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from robustad._devices import to_device
+
 _CELLS = 32  # images are matched on a grid of this many cells per side, or on their pixels if they have fewer
 _SOFTNESS = 2 / 255  # RMS difference, pixel units of [0, 1], that lowers a reference's weight by 1/e
 _SMALLEST = 4 / 255  # differences are scaled by their spread among normal images, but never by less than this
@@ -224,7 +226,8 @@ def _coarse(images: Tensor) -> Tensor:
     cells = min(_CELLS, side)
     if side % cells == 0:
         return F.avg_pool2d(images, side // cells).flatten(1)
-    across = _cells(side, cells).to(images)  # not every device pools into cells of different sizes
+    # a product, since not every device pools into cells of different sizes
+    across = to_device(_cells(side, cells).to(images.dtype), images.device)
     return (across @ images @ across.T).flatten(1)
 
 

@@ -17,7 +17,7 @@ def displaced(image: Tensor, shifts: Tensor) -> Tensor:
         shifts: How far downwards and to the right, in pixels, ``(2, H, W)``.
     """
     height, width = image.shape[1:]
-    rows, columns = (grid.to(image) for grid in pixel_grid((height, width)))
+    rows, columns = pixel_grid((height, width), like=image)
     down, right = shifts.to(image)
     grid = torch.stack([2 * (columns + right / width) - 1, 2 * (rows + down / height) - 1], dim=-1)
     return F.grid_sample(image[None], grid[None], padding_mode="reflection", align_corners=False)[0]

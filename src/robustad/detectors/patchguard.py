@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from robustad._checks import check_at_least
+from robustad._devices import to_device
 from robustad.backbones import (
     DISCRIMINATOR,
     PlainViT,
@@ -164,7 +165,7 @@ class PatchGuard(AnomalyDetector):
         """
         with ExitStack() as stack:
             for stem in self._reference_stems() if sources else ():
-                stack.enter_context(stem.leaving_out(torch.tensor(sources, device=self.mean.device)))
+                stack.enter_context(stem.leaving_out(to_device(torch.tensor(sources), self.mean.device)))
             yield
 
     def _reference_stems(self) -> list[ReferenceStem]:

@@ -29,9 +29,9 @@ def value_noise(grids: list[Tensor], size: tuple[int, int], weights: Tensor | No
     return centred / centred.std(dim=(-2, -1), keepdim=True).clamp_min(1e-6)
 
 
-def pixel_grid(size: tuple[int, int], *, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
-    """Pixel-centre coordinates ``(H, W)`` of rows and columns, in (0, 1) over the image."""
-    rows = (torch.arange(size[0], dtype=dtype) + 0.5) / size[0]
-    columns = (torch.arange(size[1], dtype=dtype) + 0.5) / size[1]
+def pixel_grid(size: tuple[int, int], *, like: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Pixel-centre coordinates ``(H, W)`` of rows and columns, in (0, 1) over the image; of the type of ``like``."""
+    like = torch.zeros(0) if like is None else like
+    rows, columns = ((torch.arange(side, dtype=like.dtype, device=like.device) + 0.5) / side for side in size)
     y, x = torch.meshgrid(rows, columns, indexing="ij")
     return y, x

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from robustad._checks import check_at_least
+from robustad._devices import to_device
 
 
 def gaussian_smooth(maps: Tensor, *, sigma: float, radius: int) -> Tensor:
@@ -32,7 +33,7 @@ def gaussian_smooth(maps: Tensor, *, sigma: float, radius: int) -> Tensor:
             return gaussian_smooth(maps, sigma=sigma, radius=radius)
     taps = torch.arange(-radius, radius + 1, dtype=torch.float64)
     kernel = torch.exp(-0.5 * (taps / sigma) ** 2)
-    kernel = (kernel / kernel.sum()).to(maps.dtype).to(maps.device)
+    kernel = to_device((kernel / kernel.sum()).to(maps.dtype), maps.device)
     x = _pad_rows(maps, radius)[:, None]  # (N, 1, H + 2r, W)
     x = F.conv2d(x, kernel[None, None, :, None])
     x = _pad_rows(x[:, 0].transpose(1, 2), radius)[:, None]  # (N, 1, W + 2r, H)

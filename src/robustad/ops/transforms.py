@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from robustad._devices import to_device
 from robustad._random import derive_seed, torch_generator
 from robustad.ops.colour import change_contrast, jitter_hsv, to_grey
 from robustad.ops.geometry import QUARTERS, SWAPS, mirror, quarter_turns, swap_halves
@@ -26,10 +27,14 @@ _TRIES = 21  # places that a scar is offered
 _UNIT = 224  # the released sizes of scars are pixels at this image size
 
 
+def _drawn(seeds: Sequence[int], count: int) -> Tensor:
+    """Uniform numbers in [0, 1), ``(N, count)``, a row from each seed, in memory."""
+    return torch.stack([torch.rand(count, generator=torch_generator(seed, "transform")) for seed in seeds])
+
+
 def _uniform(seeds: Sequence[int], count: int, like: Tensor) -> Tensor:
-    """Uniform numbers in [0, 1), ``(N, count)``, a row from each seed."""
-    rows = [torch.rand(count, generator=torch_generator(seed, "transform")) for seed in seeds]
-    return torch.stack(rows).to(like)
+    """The same numbers where the images are."""
+    return to_device(_drawn(seeds, count).to(like.dtype), like.device)
 
 
 def _everywhere(images: Tensor) -> Tensor:
@@ -54,8 +59,7 @@ def cutperm(images: Tensor, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
 def cutout(images: Tensor, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
     """A black box, each side from a sixth to a quarter of the image."""
     u = _uniform(seeds, 4, images)
-    rows, columns = pixel_grid((images.shape[-2], images.shape[-1]))
-    rows, columns = rows.to(images), columns.to(images)
+    rows, columns = pixel_grid((images.shape[-2], images.shape[-1]), like=images)
     height, width = (1 / 6 + u[:, :2] / 12).T[:, :, None, None]
     top, left = u[:, 2, None, None] * (1 - height), u[:, 3, None, None] * (1 - width)
     masks = (rows >= top) & (rows < top + height) & (columns >= left) & (columns < left + width)
@@ -65,9 +69,8 @@ def cutout(images: Tensor, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
 def elastic(images: Tensor, seeds: Sequence[int], *, alpha: float = 200.0, sigma: float = 7.0) -> tuple[Tensor, Tensor]:
     """A smooth random warp of ``alpha`` times smoothed noise, pixels, then perhaps mirrored."""
     size = images.shape[-1]
-    noise = torch.stack(
-        [torch.rand(2, size, size, generator=torch_generator(seed, "elastic")) * 2 - 1 for seed in seeds]
-    ).to(images)
+    fields = [torch.rand(2, size, size, generator=torch_generator(seed, "elastic")) * 2 - 1 for seed in seeds]
+    noise = to_device(torch.stack(fields).to(images.dtype), images.device)
     smooth = gaussian_smooth(noise.flatten(0, 1), sigma=sigma, radius=min(size - 1, math.ceil(3 * sigma)))
     shift = alpha * smooth.view(-1, 2, size, size).permute(0, 2, 3, 1) * 2 / size
     warped = F.grid_sample(images, _grid(images) + shift, padding_mode="reflection", align_corners=False)
@@ -87,15 +90,15 @@ def scar(images: Tensor, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
     Sizes are the released pixels at 224 pixels image size, in proportion to other sizes. Deviates: the mask is the
     turned patch itself (the released code's paste leaves black corners); nothing is pasted outside of the image.
     """
-    u = _uniform(seeds, 16 + 2 * _TRIES, images)
-    size = images.shape[-1]
+    drawn, size = _drawn(seeds, 16 + 2 * _TRIES), images.shape[-1]
+    u = to_device(drawn.to(images.dtype), images.device)
     side = max(size, 2) / _UNIT
     width = ((7 + 33 * u[:, 0]) * side).clamp_min(2) / size  # in image sides
     height = ((10 + 30 * u[:, 1]) * side).clamp_min(2) / size
     source = torch.stack([width / 2 + u[:, 2] * (1 - width), height / 2 + u[:, 3] * (1 - height)], dim=1)
     target = _bright_place(images, u[:, 16:].view(-1, _TRIES, 2))
     angle = 2 * math.pi * u[:, 4]
-    rows, columns = (part.to(images) for part in pixel_grid((size, size)))
+    rows, columns = pixel_grid((size, size), like=images)
     x, y = columns - target[:, 0, None, None], rows - target[:, 1, None, None]
     cos, sin = angle.cos()[:, None, None], angle.sin()[:, None, None]
     along, across = x * cos + y * sin, y * cos - x * sin
@@ -103,7 +106,8 @@ def scar(images: Tensor, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
     along = torch.where((u[:, 5] < 0.5)[:, None, None], -along, along)
     place = torch.stack([along + source[:, 0, None, None], across + source[:, 1, None, None]], dim=-1)
     patch = F.grid_sample(images, 2 * place - 1, padding_mode="border", align_corners=False)
-    patch = _recoloured(patch, u[:, 6:15], seeds)
+    sigmas = (0.1 + 4.9 * drawn[:, 11]) * size / _UNIT  # not from the device, which would have to be waited for
+    patch = _recoloured(patch, u[:, 6:15], sigmas.tolist())
     return torch.where(masks[:, None], patch, images), masks
 
 
@@ -117,17 +121,16 @@ def _bright_place(images: Tensor, places: Tensor) -> Tensor:
     return places[torch.arange(len(places), device=places.device), first]
 
 
-def _recoloured(patch: Tensor, u: Tensor, seeds: Sequence[int]) -> Tensor:
-    """Brightness, contrast and saturation times 0.2 to 1.8, hue up to 0.2 turns, sometimes grey, blurred, or black."""
+def _recoloured(patch: Tensor, u: Tensor, sigmas: Sequence[float]) -> Tensor:
+    """Brightness, contrast and saturation times 0.2 to 1.8, hue up to 0.2 turns, sometimes grey or black; blurred."""
     factors = 0.2 + 1.6 * u[:, :3]
     patch = (patch * factors[:, 0, None, None, None]).clamp(0, 1)
     patch = change_contrast(patch, factors[:, 1])
     patch = jitter_hsv(patch, 0.4 * (u[:, 3] - 0.5), factors[:, 2], torch.ones_like(factors[:, 2]))
     patch = torch.where((u[:, 4] < 0.1)[:, None, None, None], to_grey(patch), patch)
-    sigma = (0.1 + 4.9 * u[:, 5]) * patch.shape[-1] / _UNIT
     blurred = [
         gaussian_smooth(image, sigma=width, radius=max(1, math.ceil(2 * width)))
-        for image, width in zip(patch, sigma.tolist(), strict=True)
+        for image, width in zip(patch, sigmas, strict=True)
     ]
     patch = torch.stack(blurred)
     return torch.where((u[:, 6] < 0.15)[:, None, None, None], torch.zeros_like(patch), patch)
@@ -152,7 +155,7 @@ def transformed(images: Tensor, weights: dict[str, float], seeds: Sequence[int])
     for number, name in enumerate(names):
         index = (kinds == number).nonzero()[:, 0]
         if len(index):
-            part = index.to(images.device)
+            part = to_device(index, images.device)
             changed, mask = TRANSFORMS[name](images[part], [seeds[i] for i in index.tolist()])
             result, masks = result.index_copy(0, part, changed), masks.index_copy(0, part, mask)
     return result, masks

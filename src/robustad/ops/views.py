@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from robustad._devices import to_device
 from robustad.ops.colour import change_contrast, jitter_hsv, to_grey
 from robustad.ops.geometry import mirror, resized_crop
 
@@ -46,8 +47,12 @@ def crop_boxes(
 def flipped(images: Tensor, random: np.random.RandomState, *, alike: bool = False) -> Tensor:
     """Mirror each image with probability 1/2; ``alike``: all of them or none."""
     count = 1 if alike else len(images)
-    mirrored = torch.from_numpy(random.uniform(size=count) < 0.5).to(images.device)
+    mirrored = to_device(torch.from_numpy(random.uniform(size=count) < 0.5), images.device)
     return mirror(images, mirrored.expand(len(images)))
+
+
+def _like(values: np.ndarray, images: Tensor) -> Tensor:
+    return to_device(torch.from_numpy(values).to(images.dtype), images.device)
 
 
 def augmented(
@@ -68,7 +73,7 @@ def augmented(
         alike: One draw for all images, so that a view of an image never depends on its batch.
     """
     count = 1 if alike else len(images)
-    u = torch.from_numpy(random.uniform(size=(6, count))).to(images).expand(-1, len(images))
+    u = _like(random.uniform(size=(6, count)), images).expand(-1, len(images))
     factors = 1 + jitter * 0.8 * (u - 0.5)
     contrasted = change_contrast(images, factors[0])
     jittered = jitter_hsv(contrasted, jitter * 0.2 * (u[1] - 0.5), factors[2], factors[3])
@@ -76,5 +81,5 @@ def augmented(
     images = torch.where((u[5] < 0.2)[:, None, None, None], to_grey(images), images)
     if crop is None:
         return images
-    boxes = torch.from_numpy(crop_boxes(random, count, images.shape[-1], crop)).to(images)
+    boxes = _like(crop_boxes(random, count, images.shape[-1], crop), images)
     return resized_crop(images, boxes.expand(len(images), -1), images.shape[-1])

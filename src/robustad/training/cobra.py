@@ -187,7 +187,7 @@ class CobraMethod:
         """Signed ascent in eval mode; every group of ``objective`` moves by its own gradient."""
         ball, x = Ball(clean, epsilon), clean
         if generator is not None:
-            x = ball.start((torch.rand(clean.shape, generator=generator) * 2 - 1).to(clean))
+            x = ball.start(to_device(torch.rand(clean.shape, generator=generator) * 2 - 1, clean.device))
         for _ in range(self.config.attack_steps):
             with torch.enable_grad():
                 x = x.detach().requires_grad_(True)

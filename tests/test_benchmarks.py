@@ -211,7 +211,7 @@ def test_peak_memory_is_what_a_call_adds(tmp_path, monkeypatch):
     assert found.ratio == pytest.approx(found.baseline / found.ours, rel=0.01)
 
 
-@pytest.mark.parametrize("name", ["bench-bfloat16", "bench-full"])
+@pytest.mark.parametrize("name", ["bench", "bench-bfloat16", "bench-full"])
 def test_a_record_reaches_what_is_claimed_and_each_subject_has_a_claim(name):
     least = claims.claimed(name)
     record = Results.read(bench.ROOT / bench.RECORDED / f"{name}.json")

@@ -128,7 +128,7 @@ def test_pictures_are_accounted_for():
 def test_the_picture_of_speed_shows_what_was_measured():
     from robustad.evaluation import Results
 
-    rows = SPEED_PICTURE.shown(Results.read(ROOT / "results" / "bench-bfloat16.json").benchmarks)
+    rows = SPEED_PICTURE.shown(Results.read(ROOT / "results" / "bench.json").benchmarks)
     text = (ROOT / "docs" / "pictures" / "speed.svg").read_text(encoding="utf-8")
     written = re.findall(r"\d+\.\d\d×", text)
     assert sorted(written) == sorted(map(SPEED_PICTURE.label, rows)), "run python tools/speed_picture.py"

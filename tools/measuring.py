@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import torch
+from neighbours import neighbour_rows
 
 from robustad._memory import keep_freed_memory
 from robustad.data import ImageDataset, Sample
 from robustad.detectors import load_checkpoint
 from robustad.evaluation import BenchmarkRow, Results, Row, Suite, evaluate, kind_rows
 from robustad.evaluation.figures import Subject, evaluation_details, evaluation_rows
+from robustad.evaluation.machine import num_cores
 from robustad.evaluation.store import Store
 from robustad.training import Engine
 from robustad.workflows._data import DataConfig, fingerprint, load_split, thinned
@@ -115,7 +117,8 @@ def measured(
     """
     loaded = load_checkpoint(checkpoint)
     detector = loaded.detector
-    samples = load_split(data, part=part, seed=seed).test  # type: ignore[arg-type]
+    split = load_split(data, part=part, seed=seed)  # type: ignore[arg-type]
+    samples = split.test
     samples = thinned(samples if per_kind is None else few_anomalies(samples, per_kind), images)
     # what a checkpoint says of itself, weights' digest included: its folder may be another training's by now
     who = [(folder / "config.json").read_text(encoding="utf-8") for folder in (checkpoint, other) if folder]
@@ -137,7 +140,10 @@ def measured(
         "training": {k: loaded.info[k] for k in ("steps", "seconds") if k in loaded.info},
         "health": [verdict._asdict() for verdict in verdicts],
     }
-    return Measured(evaluation_rows(evaluation, subject) + kind_rows(evaluation, subject), details)
+    rows = evaluation_rows(evaluation, subject) + kind_rows(evaluation, subject)
+    if data.data == "elpv":
+        rows += neighbour_rows(rows, evaluation, samples, split.train)
+    return Measured(rows, details)
 
 
 def prepared(detector: Any, samples: list[Sample], context: str) -> tuple[ImageDataset, Store]:
@@ -164,7 +170,7 @@ def side_by_side(jobs: Mapping[str, Callable[[], T]]) -> dict[str, T]:
         SystemExit: If jobs failed, after all others are done.
     """
     found: dict[str, T] = {}
-    started, count = time.monotonic(), _num_cores()
+    started, count = time.monotonic(), num_cores()
     context = multiprocessing.get_context("spawn")
     failed: dict[str, BaseException] = {}
     with ProcessPoolExecutor(count, mp_context=context, initializer=_single_thread) as pool:
@@ -182,11 +188,6 @@ def side_by_side(jobs: Mapping[str, Callable[[], T]]) -> dict[str, T]:
     if failed:
         raise SystemExit(f"{len(failed)} of {len(jobs)} jobs failed: {', '.join(failed)}; what is finished is kept")
     return {name: found[name] for name in jobs}
-
-
-def _num_cores() -> int:
-    """Cores that this process may use: fewer than the machine has under ``taskset``."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _single_thread() -> None:

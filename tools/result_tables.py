@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from neighbours import FILE_NUMBER, NEIGHBOURS
+
 from robustad.evaluation import (
     ABSTENTIONS,
     ALL,
@@ -22,12 +24,17 @@ from robustad.evaluation import (
 )
 from robustad.reporting import figure_text
 
-LABELS = {"brightness": "mean brightness", "patchcore": "PatchCore", "nearest": "nearest normal image, in pixels"}
+LABELS = {
+    "brightness": "mean brightness",
+    "patchcore": "PatchCore",
+    "nearest": "nearest normal image, in pixels",
+    FILE_NUMBER: "file number alone, no image",
+}
 """Detectors by the name that readers see; others are named with their recipe."""
 EXACT = "exact"  # the brightness baseline's worst case is computed, not searched
 BLANK = "–"
 _CLAIMED = tomllib.loads((Path(__file__).parents[1] / "benchmarks" / "claims.toml").read_text())
-QUICK, FULL = "bench-bfloat16.json", "bench-full.json"
+QUICK, HALF, FULL = "bench.json", "bench-bfloat16.json", "bench-full.json"
 
 
 def least(file: str) -> dict[str, float]:
@@ -96,9 +103,15 @@ def _made_by(*tasks: str, **others: str) -> dict[str, str]:
     return {f"{file}.json": f"python tools/evidence.py {task}" for task, file in pairs}
 
 
-def _choices(*tasks: str) -> View:
-    """A table of what was tried on ``dev``."""
-    columns = {"clean": _AUROC | _CLEAN, "adaptive PGD, 2/255": _AUROC | _at(2, "adaptive-pgd")}
+_NEAR: dict[str, Any] = {"metric": NEIGHBOURS}
+
+
+def _choices(*tasks: str, near: bool = False) -> View:
+    """A table of what was tried on ``dev``; ``near``: with the figures among neighbours, where there are such."""
+    attacked = _at(2, "adaptive-pgd")
+    columns = {"clean": _AUROC | _CLEAN, "adaptive PGD, 2/255": _AUROC | attacked}
+    if near:
+        columns |= {"neighbours, clean": _NEAR | _CLEAN, "neighbours, adaptive PGD, 2/255": _NEAR | attacked}
     return View(files=_made_by(*tasks), columns=columns, split="dev", by=("data", "detector", "recipe"))
 
 
@@ -115,7 +128,7 @@ VIEWS = {
         },
     ),
     **{task: _choices(task) for task in ("backbones", "pretraining")},
-    "training-choices": _choices("training-choices-elpv", "training-choices-mtd"),
+    "training-choices": _choices("training-choices-elpv", "training-choices-mtd", near=True),
     **{
         task: View(files=_made_by(task), columns=_BENCH_COLUMNS, by=("data", "detector", "recipe"), brief=True)
         for task in ("robustness", "robustness-quick")
@@ -165,6 +178,7 @@ CLAIMS: dict[str, tuple[str, str | tuple[str, ...]]] = {
     "start-up": (QUICK, "start-up"),
     "predict": ("predict.json", "predict"),
     "roofline": (QUICK, "gemm peak"),
+    "bfloat16": (HALF, ("gemm", "train step", "cobra step", "pgd evaluation")),
     "published-sizes": (FULL, ("gemm", "train", "cobra", "pseudo", "pgd", "pixel", "aupro", "start-up")),
 }
 """Tables of speed: the file, and how their claims begin."""

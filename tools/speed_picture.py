@@ -1,4 +1,4 @@
-"""Draw the ratios of ``results/bench-bfloat16.json``: one bar per claim, and the line at which neither side is faster.
+"""Draw the ratios of ``results/bench.json``: one bar per claim, and the line at which neither side is faster.
 
 Run: python tools/speed_picture.py      (after `make bench`; `python tools/make_pictures.py` calls it, too)
 """
@@ -20,7 +20,7 @@ NO_CLAIM = (
     "gemm peak",
     "ratio that",
     "share of all work",
-    "share of the generator",
+    "wall clock",
     "what cannot go",
     "the bound of",
 )
@@ -90,7 +90,7 @@ def _draw(axes: Axes, rows: list[BenchmarkRow]) -> None:
 
 def main() -> None:
     """Draw and write."""
-    PICTURE.write_bytes(speed_picture(Results.read(ROOT / "results" / "bench-bfloat16.json")))
+    PICTURE.write_bytes(speed_picture(Results.read(ROOT / "results" / "bench.json")))
     print(f"wrote {PICTURE.relative_to(ROOT)}")
 
 

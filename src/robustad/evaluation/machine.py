@@ -17,7 +17,7 @@ def environment() -> dict[str, str]:
     accelerator = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     return {
         "processor": _processor(),
-        "cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
+        "cores": str(num_cores()),
         "memory": _memory(),
         "accelerator": accelerator,
         "system": platform.platform(terse=True),
@@ -25,6 +25,11 @@ def environment() -> dict[str, str]:
         "torch": torch.__version__,
         "robustad": __version__,
     }
+
+
+def num_cores() -> int:
+    """Cores that this process may use: fewer than the machine has under ``taskset``."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def machine_description() -> str:

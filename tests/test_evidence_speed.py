@@ -152,6 +152,7 @@ def test_the_mark_is_the_best_of_the_published_recipe_or_clearly_above_brightnes
     (row,) = SPEED._comparison("made", weak)
     assert (row.baseline, row.ours, row.ratio) == (None, 8.0, None), "no ratio to what is not reached"
     strong = facts([(30.0, 0.2), (60.0, 0.76)], [(2.0, 0.5), (8.0, 0.75), (12.0, 0.8)])
+    assert facts([(30.0, 0.1)], [(2.0, 0.2)])["mark"] >= 0.53, "a constant score has a half under any attack"
     assert strong["mark"] == pytest.approx(0.76) and strong["reached"][SPEED.OURS] == 12.0
     assert SPEED._comparison("made", strong)[0].ratio == pytest.approx(2.5), "the hour of ours does not count"
     at_once = facts([(30.0, 0.76)], [(2.0, 0.8)])

@@ -152,6 +152,7 @@ The published radius, 8/255, is four times the one that is attacked here, which 
 LOOKS = 32
 _POINTS = tuple(2**power for power in range(LOOKS.bit_length()))  # of that many: early ones are near each other
 MARGIN = 0.03
+CONSTANT = 0.5  # what any constant score has, whatever is done to the images
 
 
 class Kept(NamedTuple):
@@ -304,7 +305,7 @@ def _facts(label: str, found: Mapping[str, Measured], times: Mapping[str, tuple[
         baseline = select(rows, detector=BASELINE, attack=EXACT)[0].number or 0.0
         brightness = max(brightness, baseline)
         curves[title].append([minutes, _worst(rows)])
-    mark = max([value for _, value in curves[LITERAL]] + [brightness + MARGIN])
+    mark = max([value for _, value in curves[LITERAL]] + [max(CONSTANT, brightness) + MARGIN])
     reached = {
         title: next((minutes for minutes, value in curve if value >= mark), None) for title, curve in curves.items()
     }

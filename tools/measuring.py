@@ -20,7 +20,7 @@ from neighbours import neighbour_rows
 from robustad._memory import keep_freed_memory
 from robustad.data import ImageDataset, Sample
 from robustad.detectors import load_checkpoint
-from robustad.evaluation import BenchmarkRow, Results, Row, Suite, evaluate, kind_rows
+from robustad.evaluation import BenchmarkRow, Results, Row, Suite, evaluate, kind_rows, middle_radius
 from robustad.evaluation.figures import Subject, evaluation_details, evaluation_rows
 from robustad.evaluation.machine import num_cores
 from robustad.evaluation.store import Store
@@ -118,8 +118,7 @@ def measured(
     loaded = load_checkpoint(checkpoint)
     detector = loaded.detector
     split = load_split(data, part=part, seed=seed)  # type: ignore[arg-type]
-    samples = split.test
-    samples = thinned(samples if per_kind is None else few_anomalies(samples, per_kind), images)
+    samples = thinned(split.test if per_kind is None else few_anomalies(split.test, per_kind), images)
     # what a checkpoint says of itself, weights' digest included: its folder may be another training's by now
     who = [(folder / "config.json").read_text(encoding="utf-8") for folder in (checkpoint, other) if folder]
     dataset, store = prepared(detector, samples, f"{who} {fingerprint(samples)} {part}")
@@ -132,8 +131,7 @@ def measured(
         other=load_checkpoint(other).detector if other else None,
         store=store,
     )
-    middle = epsilons[len(epsilons) // 2]
-    verdicts = examine(detector, dataset, epsilon=middle, seed=seed, store=store) if health else []
+    verdicts = examine(detector, dataset, epsilon=middle_radius(epsilons), seed=seed, store=store) if health else []
     subject = Subject(detector=detector.name, recipe=recipe, data=data.label, split=part, seed=seed)
     details = {
         **evaluation_details(evaluation),
@@ -141,9 +139,8 @@ def measured(
         "health": [verdict._asdict() for verdict in verdicts],
     }
     rows = evaluation_rows(evaluation, subject) + kind_rows(evaluation, subject)
-    if data.data == "elpv":
-        rows += neighbour_rows(rows, evaluation, samples, split.train)
-    return Measured(rows, details)
+    near = neighbour_rows(rows, evaluation, samples, split.train) if data.data == "elpv" else ()
+    return Measured([*rows, *near], details)
 
 
 def prepared(detector: Any, samples: list[Sample], context: str) -> tuple[ImageDataset, Store]:

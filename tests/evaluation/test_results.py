@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from robustad.evaluation import machine
 from robustad.evaluation.machine import current_commit, environment, machine_description
 from robustad.evaluation.results import BenchmarkRow, Results, Row, aggregate_seeds, select
+from robustad.evaluation.rows import middle_radius
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip)
 
@@ -200,3 +201,12 @@ def test_commit_inside_and_outside_of_a_checkout(monkeypatch, tmp_path):
     assert current_commit() == git("rev-parse", "HEAD")
     module.write_text("two")
     assert current_commit() == git("rev-parse", "HEAD") + "+changes"
+
+
+@pytest.mark.parametrize(
+    "radii, middle", [([0.1], 0.1), ([0.0, 0.1, 0.2], 0.2), ([0.3, 0.1, 0.2], 0.2), ([0.1, 0.3, 0.1], 0.3)]
+)
+def test_what_a_headline_is_about_flatters_less_where_two_radii_are_in_the_middle(radii, middle):
+    assert middle_radius(radii) == middle
+    with pytest.raises(ValueError, match="no radius"):
+        middle_radius([0.0, None])

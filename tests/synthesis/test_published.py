@@ -24,6 +24,7 @@ from robustad.synthesis.published import (
 from robustad.synthesis.published import transforms as T
 from robustad.synthesis.published.appearance import draw_jitter
 from robustad.synthesis.published.geometry import allowed_area, place
+from robustad.training.generators import published_generator
 
 BOTH = pytest.mark.parametrize(
     "generator", [PublishedGenerator(), PublishedGenerator.fixed()], ids=["released", "fixed"]
@@ -56,6 +57,13 @@ def test_contract(generator: PublishedGenerator) -> None:
     outside = ~masks.unsqueeze(1).expand_as(made)
     clean = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
     assert torch.equal(made[outside], clean[outside])
+
+
+def test_a_training_gets_its_own_images_outside_of_the_masks() -> None:
+    images = 0.9 / 255 * torch.from_numpy(made_images()).permute(0, 3, 1, 2)
+    made, masks = published_generator(None, None, 96)(images, torch.ones(4, 96, 96, dtype=torch.bool), seeds=range(4))
+    difference = (made - images).abs().amax(1)
+    assert difference[~masks].max() <= 0.5 / 255 + 1e-6 and difference[masks].max() > 0.1
 
 
 @BOTH

@@ -17,7 +17,7 @@ from engine_doubles import Interrupted, config, make, weights
 from lightning_fabric import Fabric
 
 from robustad.errors import CheckpointError, TrainingError
-from robustad.training import Engine
+from robustad.training import Engine, StepContext, learning_rate
 from robustad.training.runlog import read_log
 from robustad.training.state import TrainingState
 
@@ -46,6 +46,22 @@ def test_another_seed_gives_other_weights(tmp_path):
     first, again, other = (make(tmp_path / str(i), config(seed=s, max_steps=3)).run() for i, s in enumerate((0, 0, 1)))
     assert torch.equal(weights(first), weights(again))
     assert not torch.equal(weights(first), weights(other))
+
+
+def test_each_update_has_the_rate_of_its_step_and_a_clipped_gradient(tmp_path):
+    training = config(warmup_steps=4, gradient_clip=0.01)
+    engine, rates, norms = make(tmp_path, training), [], []
+
+    def about_to_update(optimizer, *_):
+        rates.append({group["lr"] for group in optimizer.param_groups})
+        gradients = [weight.grad.flatten() for group in optimizer.param_groups for weight in group["params"]]
+        norms.append(torch.cat(gradients).norm().item())
+
+    engine.optimizer.optimizer.register_step_pre_hook(about_to_update)
+    engine.run()
+    contexts = [StepContext(step, 8, step // 5, engine.fabric) for step in range(8)]
+    assert rates == [{learning_rate(training, context, 5)} for context in contexts]
+    assert norms == pytest.approx([0.01] * 8, rel=1e-3)
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # from inside of torch

@@ -26,16 +26,18 @@ FABRIC = Fabric(accelerator="cpu", devices=1, precision="32-true")
 
 
 def square(images, foreground, *, seeds):
-    """A grey square in the second patch of the first row."""
+    """A grey square in the second patch of the first row, as far as that is foreground."""
     masks = torch.zeros_like(foreground)
-    masks[:, 2:14, 18:30] = True
+    masks[:, 2:14, 18:30] = foreground[:, 2:14, 18:30]
     return torch.where(masks[:, None], 0.9, images), masks
 
 
 def batch(count=3):
     generator = torch.Generator().manual_seed(3)
     images = 0.3 + 0.3 * torch.rand(count, 3, 32, 32, generator=generator)
-    return Batch(images, torch.ones(count, 32, 32, dtype=torch.bool), [11, 22, 33][:count])
+    foreground = torch.ones(count, 32, 32, dtype=torch.bool)
+    foreground[:, :8] = False
+    return Batch(images, foreground, [11, 22, 33][:count])
 
 
 def make(kind, **options):
@@ -198,6 +200,16 @@ def test_attention_is_pulled_where_layers_are_named(kind):
         prefix = method.network.num_prefix_tokens
         pull = attention_loss(projections, num_prefix_tokens=prefix, coefficients=(0.005, 0.01))
         torch.testing.assert_close(difference, pull, rtol=1e-2, atol=1e-7)
+
+
+@pytest.mark.parametrize(("kind", "passes"), [("default", 2), ("published", 3), ("replay", 1)])
+def test_no_pass_compares_a_training_image_with_itself(kind, passes):
+    method = make(kind, attack_steps=1, model={"backbone": "vit_reference"})
+    data, (stem,), left_out = batch()._replace(sources=[2, 0, 1]), method.network._reference_stems(), []
+    stem.register_forward_pre_hook(lambda *_: left_out.append(stem._left_out))
+    method.network.prepare(data.images)
+    method.loss(method.network, data, context()).backward()
+    assert [found is not None and found.tolist() for found in left_out] == [data.sources] * passes
 
 
 def test_targets_leave_touched_patches_out_but_keep_the_best_of_a_small_anomaly():

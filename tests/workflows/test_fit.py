@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
 from pathlib import Path
@@ -11,11 +12,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.nn import functional as F
 
 from robustad.detectors import PatchGuardConfig, load_checkpoint
 from robustad.errors import CheckpointError, ImageError, LayoutError
 from robustad.training import Engine
 from robustad.workflows import fit as workflow
+from robustad.workflows._batches import stack
 from robustad.workflows._data import DataConfig
 from robustad.workflows._foreground import with_foreground
 from robustad.workflows._run import claimed
@@ -51,18 +54,19 @@ def small(good, recipe="default", **training) -> FitConfig:
     )
 
 
-def interrupted(config: FitConfig, run: Path, monkeypatch, *, at: int) -> None:
-    """Train, and press Ctrl-C before a step."""
+def interrupted(config: FitConfig, run: Path, monkeypatch, *, at: int) -> Engine:
+    """Train, and press Ctrl-C before a step of what is returned."""
     step = Engine._step
 
     def pressed(self, batch):
         if self.state.step == at:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(self)
         return step(self, batch)
 
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt) as interruption:
         patched.setattr(Engine, "_step", pressed)
         fit(config, run)
+    return interruption.value.args[0]
 
 
 def weights(folder) -> torch.Tensor:
@@ -96,6 +100,25 @@ def test_nothing_can_fail_between_training_and_checkpoint_that_patchguard_does_n
 
     monkeypatch.setattr(workflow, "batches", fails)
     assert fit(small(good, max_steps=1, look_every=0.0), tmp_path / "run").checkpoint.is_dir()
+
+
+@pytest.mark.parametrize("augment", [True, False])
+def test_replays_augmentation_and_the_radius_of_looks_are_those_of_the_config(good, tmp_path, monkeypatch, augment):
+    config = small(good, augment=augment, replays=3, epsilon=5 / 255)
+    engine = interrupted(config, tmp_path / "run", monkeypatch, at=0)
+    assert (engine.batches.augment, engine.look.epsilon) == (augment, 5 / 255)
+    first, second, third, other = (batch.seeds for batch in itertools.islice(engine.batches.start_at(0), 4))
+    assert first == second == third != other
+
+
+def test_held_out_images_are_not_trained_on_and_references_know_which_images_they_are(good, tmp_path, monkeypatch):
+    engine = interrupted(small(good), tmp_path / "run", monkeypatch, at=0)
+    images, network = stack(engine.batches.dataset)[0], engine.method.network
+    seen = torch.cat([images, engine.look.images[:1]])
+    assert len(seen) == len(seen.unique(dim=0)) == 11, "four fifths of 14 images"
+    (stem,) = network._reference_stems()
+    pixels = F.avg_pool2d(network.normalise(images), stem.pool) * stem.pixel_std[:, None, None]
+    torch.testing.assert_close(stem.references, pixels[stem.sources])
 
 
 def test_an_interrupted_fit_resumes_to_the_same_weights(good, tmp_path, monkeypatch):

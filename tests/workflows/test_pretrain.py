@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 from robustad.backbones import start_facts
 from robustad.detectors import PatchGuard, PatchGuardConfig
 from robustad.errors import CheckpointError
-from robustad.training import RECIPES, TrainingConfig
+from robustad.training import RECIPES, SceneTasks, TaskDetector, TaskLook, TrainingConfig
+from robustad.types import Prediction
 from robustad.workflows import pretrain as workflow
 from robustad.workflows.pretrain import PretrainConfig, pretrain, resume_pretrain_config
 
@@ -50,7 +51,7 @@ def test_an_interrupted_run_resumes_to_the_same_weights(made, tmp_path, monkeypa
     step, calls = workflow.Engine._step, []
 
     def interrupted(self, batch):
-        calls.append(1)
+        calls.append(batch.seeds)
         if len(calls) == 3:
             raise KeyboardInterrupt
         return step(self, batch)
@@ -58,6 +59,7 @@ def test_an_interrupted_run_resumes_to_the_same_weights(made, tmp_path, monkeypa
     monkeypatch.setattr(workflow.Engine, "_step", interrupted)
     with pytest.raises(KeyboardInterrupt):
         pretrain(small(), tmp_path / "broken")
+    assert calls[0] == calls[1] == calls[2], "replays of one batch"
     monkeypatch.undo()
     with pytest.raises(CheckpointError, match="already holds a run"):
         pretrain(small(), tmp_path / "broken")
@@ -79,6 +81,19 @@ def test_a_detector_starts_from_it_at_any_size(made, size):
         assert state[name].mean() == pytest.approx(tensors[name].mean().item(), abs=2e-3)
         assert state[name].shape != tensors[name].shape
     assert torch.isfinite(detector(torch.rand(2, 3, size, size)).scores).all()
+
+
+@pytest.mark.parametrize(("epsilon", "attacked"), [(0.01, 1.0), (1.0, 0.0)])
+def test_a_look_at_tasks_attacks_normal_images_upwards_and_anomalies_downwards(epsilon, attacked):
+    class Brightness(TaskDetector):
+        def forward(self, images):
+            return Prediction(images.mean(dim=(1, 2, 3)), None)
+
+    def white(images, foreground, *, seeds):
+        return torch.ones_like(images), foreground
+
+    look = TaskLook(SceneTasks(2, SIZE, references=3, tests=2, seed=0), white, epsilon=epsilon)
+    assert look(Brightness(small().model)) == {"look_AUROC": 1.0, "look_attacked_AUROC": attacked}
 
 
 def test_a_recipe_keeps_the_images_own_normalisation(made):

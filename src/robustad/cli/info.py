@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from robustad.cli.output import facts
+from robustad.cli.output import facts, promise
 from robustad.cli.parsing import Parser
 
 
@@ -29,17 +29,12 @@ def run(arguments: Any) -> int:
         "input": f"{detector.image_size} x {detector.image_size} pixels",
         "parameters": f"{sum(parameter.numel() for parameter in detector.parameters()):,}",
         "anomaly maps": "yes" if detector.has_maps else "no",
-        "threshold": "none: scores only" if calibration is None else _threshold(calibration),
+        "threshold": "none: scores only" if calibration is None else promise(calibration),
     }
     values |= {key: _short(value) for key, value in checkpoint.info.items() if key not in values}
     values |= {f"config.{key}": _short(value) for key, value in detector.config.to_dict().items()}
     facts(values)
     return 0
-
-
-def _threshold(calibration: Any) -> str:
-    rate, count = calibration.max_false_alarm_rate, calibration.num_images
-    return f"{calibration.threshold:.6g} ({calibration.method}: at most {rate:.2%} false alarms, from {count} images)"
 
 
 def _short(value: object) -> str:

@@ -44,6 +44,17 @@ def warn(verdicts: Iterable[Any]) -> None:
             facts({f"health check {verdict.name} failed": verdict.why})
 
 
+def promise(calibration: Any) -> str:
+    """A threshold, and how many false alarms it stands for."""
+    from robustad.calibration import METHOD, false_alarm_bound
+
+    rate, count = calibration.max_false_alarm_rate, calibration.num_images
+    text = f"{calibration.threshold:.6g} ({calibration.method}, from {count:,} images: at most {rate:.2%} false alarms"
+    if calibration.method != METHOD:
+        return f"{text})"
+    return f"{text} expected, and with 95 % confidence no more than {false_alarm_bound(count, rate):.2%})"
+
+
 def facts(values: Mapping[str, object]) -> None:
     """Print ``name: value`` lines, values in one column."""
     width = max(map(len, values)) + 2

@@ -25,6 +25,7 @@ VERBS: dict[str, Verb] = {
     "test": Verb("robustad.cli.test", "measure a detector, clean and under attack, and write a report"),
     "benchmark": Verb("robustad.cli.benchmark", "train and test many detectors on many data sets, and rank them"),
     "predict": Verb("robustad.cli.predict", "score files and folders: a table, and overlays"),
+    "calibrate": Verb("robustad.cli.calibrate", "find a threshold with a known rate of false alarms: predict decides"),
     "visualize": Verb("robustad.cli.visualize", "draw image, map, attacked twin and its map for chosen images"),
     "masks": Verb("robustad.cli.masks", "find foreground masks for training images"),
     "data": Verb("robustad.cli.data", "check a dataset for unreadable and inconsistent files"),

@@ -42,6 +42,7 @@ from robustad.evaluation.results import (
     machine_description,
     select,
 )
+from robustad.evaluation.rows import middle_radius
 from robustad.evaluation.runner import Cell, Evaluation, View, evaluate
 from robustad.evaluation.store import Store
 from robustad.evaluation.threats import STICKER, UNIVERSAL, ThreatConfig, evaluate_threats, threat_rows
@@ -97,6 +98,7 @@ __all__ = [
     "kind_rows",
     "lead_interval",
     "machine_description",
+    "middle_radius",
     "select",
     "threat_rows",
     "worst_case",

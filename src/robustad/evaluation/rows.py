@@ -110,6 +110,18 @@ class BenchmarkRow:
         check_finite(asdict(self), f"benchmark {self.claim!r}")
 
 
+def middle_radius(radii: Iterable[float | None]) -> float:
+    """The radius that headlines, ranks and health checks are about: the middle one, of two the larger, never 0.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    found = sorted({radius for radius in radii if radius})
+    if not found:
+        raise ValueError("no radius is above 0: give `epsilons`, e.g. 2/255")
+    return found[len(found) // 2]
+
+
 def select(rows: Iterable[Row], **where: Any) -> list[Row]:
     """The rows whose fields have the given values.
 

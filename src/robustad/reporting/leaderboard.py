@@ -18,6 +18,7 @@ from robustad.evaluation import (
     UNIVERSAL,
     Row,
     aggregate_seeds,
+    middle_radius,
     select,
 )
 from robustad.reporting.html import environment
@@ -230,8 +231,8 @@ def _deciding(columns: Sequence[Column], rows: Sequence[Row]) -> Sequence[Column
     ]
     if not attacked:
         return columns[:1]
-    radii = sorted({column.epsilon for column in attacked})
-    here = [column for column in attacked if column.epsilon == radii[(len(radii) - 1) // 2]]
+    middle = middle_radius(column.epsilon for column in attacked)
+    here = [column for column in attacked if column.epsilon == middle]
     everyone = {row.detector for row in rows} - {BASELINE}
     worst = [column for column in here if column.attack == "ensemble"]
     if worst and everyone == {row.detector for row in select(rows, attack="ensemble", epsilon=worst[0].epsilon)}:

@@ -24,6 +24,7 @@ from robustad.evaluation import (
     evaluate_certified,
     evaluate_corruptions,
     evaluate_threats,
+    middle_radius,
     threat_rows,
 )
 from robustad.evaluation.health import COMPANY
@@ -64,7 +65,7 @@ class Bench:
         if not self.config.health:
             return []
         radii = check_radii(self.config.radii if self.config.norm == "linf" else RADII["linf"]) or (2 / 255,)
-        middle = radii[(len(radii) - 1) // 2]
+        middle = middle_radius(radii)
         common = self._common | {"batch_size": min(NUM_IMAGES, self.config.batch_size)}
         return examine(self.candidate.detector, self.dataset, epsilon=middle, **common)
 

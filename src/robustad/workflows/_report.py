@@ -20,6 +20,7 @@ from robustad.evaluation import (
     Row,
     Verdict,
     lead_interval,
+    middle_radius,
     select,
 )
 from robustad.evaluation.machine import environment
@@ -123,10 +124,10 @@ class Findings:
     def worst(self) -> Cell | None:
         """The cell of the headline: the ensemble, else the strongest attack, at the middle radius."""
         cells = self.evaluation.cells[1:]
-        radii = sorted({cell.epsilon for cell in cells})
-        if not radii:
+        if not cells:
             return None
-        here = [cell for cell in cells if cell.epsilon == radii[(len(radii) - 1) // 2]]
+        middle = middle_radius(cell.epsilon for cell in cells)
+        here = [cell for cell in cells if cell.epsilon == middle]
         ensemble = [cell for cell in here if cell.attack == "ensemble"]
         return min(ensemble or here, key=lambda cell: (self.figure("image_AUROC", cell) or 0.0, cell.attack))
 

@@ -175,6 +175,7 @@ BAD = {
     "missing.png": (None, "does not exist"),
     "empty.png": (b"", "0 bytes"),
     "text.png": (b"this is not a picture", "not an image"),
+    "program.png": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n{} loop\n", "not an image"),
     "bomb.png": (png_header(60_000, 60_000), "more than"),
     "big.png": (png_header(12_000, 12_000), "12000 x 12000 pixels"),
 }
@@ -372,3 +373,21 @@ def test_what_cannot_be_listed_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr("robustad.images.os.walk", walk)
     with pytest.raises(LayoutError, match=r"locked cannot be read: Permission denied; change its permissions"):
         list_images(tmp_path, recursive=True)
+
+
+def test_what_a_decoder_runs_into_is_one_clear_line(tmp_path, monkeypatch, write_image):
+    def broken(_image):
+        raise RuntimeError("Failed to decode\nframe")
+
+    write_image(tmp_path / "a.png", 3, size=(8, 8))
+    monkeypatch.setattr("robustad.images._rgb", broken)
+    with pytest.raises(ImageError, match=r"a.png is damaged or cut off \(Failed to decode frame\)"):
+        read_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("top", [3, 257, 1000, 40000, 65533, 65535])
+def test_the_brightest_class_of_a_deep_mask_stays_marked(tmp_path, top):
+    values = np.array([[0, 1, top]], dtype=np.uint16)
+    Image.fromarray(values).save(tmp_path / "mask.png")
+    found = read_mask(tmp_path / "mask.png")
+    assert found[0, 0] == 0 and found[0, 1] > 0 and found[0, 2] in (top, 255)

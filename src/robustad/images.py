@@ -32,6 +32,8 @@ BoolArray = NDArray[np.bool_]
 Result = TypeVar("Result")
 
 IMAGE_EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+_FORMATS = ("PNG", "JPEG", "BMP", "DIB", "GIF", "PPM", "TIFF", "WEBP", "JPEG2000", "TGA")
+"""What a file may hold, whatever it is called; of others some would be handed to a program, as PostScript is."""
 MAX_PIXELS = 100_000_000
 NEARLY_BLACK = 16
 """Where no value of 255 is above this one, there is next to nothing to see: 12-bit greys in a 16-bit file end here."""
@@ -46,7 +48,7 @@ _DECODER_ERRORS = (
     AttributeError,
     EOFError,
     ArithmeticError,
-    NotImplementedError,
+    RuntimeError,
     struct.error,
     zlib.error,
 )
@@ -254,7 +256,7 @@ def _read(path: Path, convert: Callable[[Image.Image], Result], max_pixels: int)
     if path.stat().st_size == 0:
         raise ImageError(f"{path} is empty (0 bytes); copy or download it again")
     try:
-        with _without_warnings, Image.open(path) as image:
+        with _without_warnings, Image.open(path, formats=_FORMATS) as image:
             _check_pixels(path, image.size, max_pixels)
             return convert(image)
     except ImageError:
@@ -262,7 +264,10 @@ def _read(path: Path, convert: Callable[[Image.Image], Result], max_pixels: int)
     except Image.DecompressionBombError as error:
         raise ImageError(f"{path} declares more than {max_pixels:,} pixels; crop or shrink it first") from error
     except UnidentifiedImageError as error:
-        raise ImageError(f"{path} is not an image that can be read; remove it or copy it again") from error
+        known = ", ".join(name for name in _FORMATS if name != "DIB")
+        raise ImageError(
+            f"{path} is not an image that can be read ({known}); remove, convert or copy it again"
+        ) from error
     except PermissionError as error:
         raise ImageError(f"{path} may not be read; change its permissions") from error
     except MemoryError as error:
@@ -315,8 +320,9 @@ def _scale_deep(values: NDArray[Any], mode: str) -> ByteArray:
     covers, excess = ((1.0, 255.0, 65535.0), _OVERSHOOT) if mode == "F" else ((65535.0,), 0.0)
     top = next((cover for cover in covers if high <= (1 + excess) * cover), None)
     if top is None or low < -excess * high:
-        numbers, top = numbers - low, (high - low) or 1.0
-    return np.rint(np.clip(numbers * (255.0 / top), 0, 255)).astype(np.uint8)
+        numbers, top = np.subtract(numbers, low, out=numbers), (high - low) or 1.0
+    numbers *= 255.0 / top
+    return np.rint(np.clip(numbers, 0, 255, out=numbers), out=numbers).astype(np.uint8)
 
 
 def _deep_mask(values: NDArray[Any]) -> ByteArray:
@@ -325,11 +331,11 @@ def _deep_mask(values: NDArray[Any]) -> ByteArray:
         numbers = numbers * (255.0 / numbers.max())
     elif 0 < numbers.max() <= 1:  # floats in [0, 1] and masks of 0 and 1 alike
         numbers = numbers * 255.0
-    return np.ceil(numbers).astype(np.uint8)
+    return np.ceil(numbers).clip(0, 255).astype(np.uint8)  # the largest may be rounded to a little more than 255
 
 
-def _finite(values: NDArray[Any]) -> NDArray[np.float64]:
-    numbers = values.astype(np.float64)
+def _finite(values: NDArray[Any]) -> NDArray[np.float32]:
+    numbers = values.astype(np.float32)  # a copy, which may be changed; large pictures are read by several threads
     if not np.isfinite(numbers).all():
         raise ValueError("it holds NaN or infinite values")
     return numbers

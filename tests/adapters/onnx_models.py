@@ -46,23 +46,30 @@ def write_model(
     extra=(),
     constants=(),
     scale=1.0,
+    baked=0,
 ):
     """A model whose map is the distance of each pixel from 0.5, and whose score is its mean, times ``scale``.
 
-    ``score_shape``: N, N1 or none; ``map_shape``: N1HW, NHW, none, or ``tokens``: as many rows as the map has
-    pixels; ``extra``: names of more outputs like the score; ``constants``: names of outputs of one number.
+    ``score_shape``: N, N1 or none, of ``baked`` images whatever the input says; ``map_shape``: N1HW, NHW1, NHW, none,
+    or ``tokens``: as many rows as the map has pixels; ``extra``: names of more outputs like the score; ``constants``:
+    names of outputs of one number.
     """
     nodes = _distance_nodes()
     outputs = []
     if score_shape != "none":
         target = helper.make_tensor(
-            "score_to", TensorProto.INT64, [1 + (score_shape == "N1")], [-1, 1][: 1 + (score_shape == "N1")]
+            "score_to", TensorProto.INT64, [1 + (score_shape == "N1")], [baked or -1, 1][: 1 + (score_shape == "N1")]
         )
         for name in (names[0], *extra):
             nodes.append(helper.make_node("Reshape", ["score", "score_to"], [name]))
             outputs.append(helper.make_tensor_value_info(name, FLOAT, None))
     if map_shape != "none":
-        kept = {"N1HW": [-1, 1, size, size], "NHW": [-1, size, size], "tokens": [-1, size * size, 1]}[map_shape]
+        kept = {
+            "N1HW": [-1, 1, size, size],
+            "NHW1": [-1, size, size, 1],
+            "NHW": [-1, size, size],
+            "tokens": [-1, size * size, 1],
+        }[map_shape]
         nodes.append(helper.make_node("Reshape", ["anomalies", "map_to"], [names[1]]))
         outputs.append(helper.make_tensor_value_info(names[1], FLOAT, None))
     for name in constants:

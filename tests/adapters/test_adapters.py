@@ -77,6 +77,10 @@ def test_a_module_keeps_its_mode_and_device():
         (lambda x: bright(x)[:2], r"the scores of detector 'bad' must have the shape \(4,\) for 4 images, got \(2,\)"),
         (lambda x: x, r"must have the shape \(4,\) for 4 images, got \(4, 3, 8, 8\)"),
         (lambda x: bright(x) * torch.nan, "hold 4 values that are NaN"),
+        (lambda x: (bright(x), x, x, x), "got a tuple of 4: pick them out"),
+        (lambda x: [bright(x)], "got a list of 1"),
+        (lambda x: {"score": bright(x)}, "got a dict of 1"),
+        (lambda x: 0.5, "got a float: pick"),
         (lambda x: bright(x).double() * 1e300, "hold 4 values that are NaN, infinite or beyond float32"),
     ],
 )

@@ -28,7 +28,7 @@ def truth(x):
 
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 @pytest.mark.parametrize("score_shape", ["N", "N1"])
-@pytest.mark.parametrize("map_shape", ["N1HW", "NHW", "none"])
+@pytest.mark.parametrize("map_shape", ["N1HW", "NHW1", "NHW", "none"])
 @pytest.mark.parametrize("batch", ["N", 1, 2])
 def test_every_usual_form_is_read(tmp_path, layout, score_shape, map_shape, batch):
     """Fixed batches are fed in pieces: five images in pieces of two leave one over."""
@@ -43,6 +43,13 @@ def test_every_usual_form_is_read(tmp_path, layout, score_shape, map_shape, batc
         assert maps is None and not detector.has_maps
     else:
         torch.testing.assert_close(maps, truth(images())[1])
+
+
+def test_a_file_that_says_any_number_of_images_and_takes_one_gets_them_one_by_one(tmp_path):
+    detector = from_onnx(write_model(tmp_path / "model.onnx", baked=1))
+    torch.testing.assert_close(detector(images()).scores, truth(images())[0])
+    with pytest.raises(CheckpointError, match=r"fails on images of shape \(2, 3, 8, 8\)"):
+        from_onnx(write_model(tmp_path / "other.onnx", baked=3))
 
 
 def test_outputs_are_found_by_name_where_shapes_do_not_say_which(tmp_path):

@@ -1,4 +1,4 @@
-"""PGD against a second implementation, and its own options."""
+"""PGD and what builds on it against second implementations, and its own options."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import pytest
 import torch
 from attack_doubles import Toy, images
 
-from robustad.attacks import PGD, ImageObjective
+from robustad.attacks import APGD, PGD, ImageObjective, MomentumPGD
 
 LABELS = torch.tensor([False, True, False, True, True])
 
 
-def plain_pgd(detector, clean, labels, epsilon, step, steps, norm):
+def plain_pgd(detector, clean, labels, epsilon, step, steps, norm, decay):
     """One image at a time, backward() into a leaf, NumPy projections."""
     results = []
     for image, label in zip(clean, labels, strict=True):
-        x = image.numpy().copy()
+        x, g = image.numpy().copy(), 0
         for _ in range(steps):
             leaf = torch.tensor(x[None], requires_grad=True)
             (detector(leaf).scores * (-1 if label else 1)).backward()
-            g = leaf.grad[0].numpy()
+            g = decay * g + leaf.grad[0].numpy() / np.abs(leaf.grad[0].numpy()).mean()
             delta = x + step * (np.sign(g) if norm == "linf" else g / np.sqrt((g**2).sum())) - image.numpy()
             size = np.sqrt((delta**2).sum())
             delta = np.clip(delta, -epsilon, epsilon) if norm == "linf" else delta * min(1, epsilon / size)
@@ -31,14 +31,28 @@ def plain_pgd(detector, clean, labels, epsilon, step, steps, norm):
 
 @pytest.mark.parametrize(("norm", "epsilon"), [("linf", 8 / 255), ("l2", 0.7)])
 @pytest.mark.parametrize(("share", "steps"), [(None, 7), (0.3, 4)])
-def test_equals_a_second_implementation(norm, epsilon, share, steps):
+@pytest.mark.parametrize("decay", [0.0, 1.0])
+def test_equals_a_second_implementation(norm, epsilon, share, steps, decay):
     clean = images(dtype=torch.float64)
     detector = Toy(dtype=torch.float64)
-    attack = PGD(norm=norm, steps=steps, rel_stepsize=share, keep="last")
-    attacked = attack(ImageObjective(detector, LABELS), clean, epsilon=epsilon)
+    options = {"norm": norm, "steps": steps, "rel_stepsize": share, "keep": "last"}
     step = epsilon * (2.5 / steps if share is None else share)
-    wanted = plain_pgd(detector, clean, LABELS, epsilon, step, steps, norm)
-    torch.testing.assert_close(attacked, wanted, rtol=0, atol=1e-12)
+    wanted = plain_pgd(detector, clean, LABELS, epsilon, step, steps, norm, decay)
+    for attack in (MomentumPGD(decay=decay, **options), *([] if decay else [PGD(**options)])):
+        attacked = attack(ImageObjective(detector, LABELS), clean, epsilon=epsilon)
+        torch.testing.assert_close(attacked, wanted, rtol=0, atol=1e-12)
+
+
+def test_steps_of_apgd_are_three_parts_ascent_and_one_part_momentum():
+    """Around a peak close by, in radii: 0.75 x (-2) + 0.25 x 1 from 1 on, then 0.75 x 1.25 + 0.25 x (-1.25)."""
+    seen = []
+
+    def target(x, _index):
+        seen.append(float(x.detach().mean() - 0.5) / 0.1)
+        return -(x - 0.51).abs().flatten(1).sum(1)
+
+    APGD(steps=14)(target, torch.full((1, 3, 4, 4), 0.5, dtype=torch.float64), epsilon=0.1)
+    assert seen[:4] == pytest.approx([0, 1, -0.25, 0.375])
 
 
 def test_best_is_the_best_of_all_iterates():

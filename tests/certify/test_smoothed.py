@@ -53,7 +53,8 @@ def test_no_pass_is_larger_than_the_batch(samples):
     detector = Curved()
     smoothed = SmoothedDetector(detector, sigma=SIGMA, samples=samples, batch_size=7)
     smoothed(images())
-    assert smoothed.noisy_scores(images(), 30).shape == (6, 30)
+    found = smoothed.noisy_scores(images(), 30)
+    assert found.shape == (6, 30) and all(len(np.unique(scores)) == 30 for scores in found), "no noise comes twice"
     assert detector.largest <= 7
 
 

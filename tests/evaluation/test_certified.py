@@ -1,5 +1,7 @@
 """Certified figures: never above what an attack leaves, resumable, and every line means what it says."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -65,14 +67,25 @@ def test_more_is_undecided_the_larger_the_radius(certified):
     assert 0 < small <= large <= 1
 
 
-def test_the_baseline_beside_it_is_exact(certified, marked):
-    rows = select(certified_rows(certified, SUBJECT), detector=BASELINE)
-    assert [(row.attack, row.norm, row.epsilon) for row in rows] == [("exact", "l2", 0.1), ("exact", "l2", 0.4)]
+def test_an_interval_on_either_side_of_the_threshold_is_decided(certified):
+    medians = certified.certificate.medians
+    points = dataclasses.replace(certified.certificate, low=np.stack([medians] * 2), high=np.stack([medians] * 2))
+    rows = certified_rows(dataclasses.replace(certified, certificate=points), SUBJECT)
+    assert [row.value for row in select(rows, metric=ABSTENTIONS)] == [0, 0]
+
+
+def test_the_baseline_beside_it_is_exact(marked):
+    config = dataclasses.replace(CONFIG, radii=(0.1, 0.5), samples=1)
+    found = evaluate_certified(TinyDetector().eval(), marked, config, show_progress=False)
+    rows = select(certified_rows(found, SUBJECT), detector=BASELINE)
+    assert [(row.attack, row.norm, row.epsilon) for row in rows] == [("exact", "l2", 0.1), ("exact", "l2", 0.5)]
     images = torch.stack([item["image"] for item in marked]).float() / 255
     labels = np.array([sample.label for sample in marked.samples])
-    even = 0.1 / (3 * 16 * 16) ** 0.5  # no pixel of these images is that near to black or white
-    worst = -(images.mean(dim=(1, 2, 3)).numpy() + np.where(labels, even, -even))
-    assert rows[0].value == pytest.approx(auroc(worst, labels), abs=0.03)
+    for row in rows:
+        even = row.epsilon / (3 * 16 * 16) ** 0.5  # no pixel of these images is that near to black or white
+        worst = -(images.mean(dim=(1, 2, 3)).numpy() + np.where(labels, even, -even))
+        assert row.value == pytest.approx(auroc(worst, labels), abs=0.03)
+    assert 0 < rows[1].value < 0.5 < rows[0].value
 
 
 def test_an_interrupted_certificate_goes_on_and_the_noise_of_an_image_is_its_own(certified, marked, tmp_path):

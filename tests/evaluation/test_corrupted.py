@@ -11,7 +11,17 @@ from evaluation_doubles import ScoreOnly, TinyDetector, made_dataset
 
 from robustad.corruptions import corrupt
 from robustad.data import ImageDataset
-from robustad.evaluation import FALSE_ALARMS, MISSES, Store, Subject, corruption_rows, evaluate_corruptions, select
+from robustad.evaluation import (
+    BASELINE,
+    FALSE_ALARMS,
+    MISSES,
+    Store,
+    Subject,
+    corruption_rows,
+    evaluate_corruptions,
+    select,
+)
+from robustad.evaluation.corrupted import Corrupted
 from robustad.metrics import auroc
 
 SUBJECT = Subject(detector="tiny", recipe="default", data="made", split="dev", seed=3)
@@ -42,16 +52,18 @@ def test_figures_are_counted_at_a_threshold_that_is_fixed_on_clean_images(datase
     bright = ScoreOnly(lambda x: x.mean(dim=(1, 2, 3)))
     labels = labels_of(dataset)
     found = evaluate_corruptions(bright, dataset, ("brightness-drift",), severities=(5,), show_progress=False)
-    threshold = float(np.quantile(found[0].scores[~labels], 0.95))
     rows = corruption_rows(found, labels, SUBJECT)
-    for cell in found:
-        at = {"detector": "tiny", "attack": cell.name, "epsilon": float(cell.severity)}
-        (value,) = select(rows, metric="image_AUROC", **at)
-        assert value.value == auroc(cell.scores, labels)
-        (alarms,) = select(rows, metric=FALSE_ALARMS, **at)
-        assert alarms.value == (cell.scores[~labels] > threshold).mean()
-        (misses,) = select(rows, metric=MISSES, **at)
-        assert misses.value == (cell.scores[labels] <= threshold).mean()
+    scored = {"tiny": [cell.scores for cell in found], "brightness": [-cell.brightness for cell in found]}
+    for detector, several in scored.items():
+        threshold = float(np.quantile(several[0][~labels], 0.95))
+        for cell, scores in zip(found, several, strict=True):
+            at = {"detector": detector, "attack": cell.name, "epsilon": float(cell.severity)}
+            (value,) = select(rows, metric="image_AUROC", **at)
+            assert value.value == auroc(scores, labels)
+            (alarms,) = select(rows, metric=FALSE_ALARMS, **at)
+            assert alarms.value == (scores[~labels] > threshold).mean()
+            (misses,) = select(rows, metric=MISSES, **at)
+            assert misses.value == (scores[labels] <= threshold).mean()
     drifted = select(rows, detector="tiny", metric=FALSE_ALARMS, attack="brightness-drift")[0].value
     assert drifted > 0.3, "half of the images become brighter: that is what stops lines"
     (mean,) = select(rows, detector="tiny", attack="corruptions", metric=FALSE_ALARMS)
@@ -98,10 +110,21 @@ def test_a_corrupted_image_without_a_score_is_an_error_and_no_image_that_was_rig
         evaluate_corruptions(ScoreOnly(fragile), dataset, ["gaussian_noise"], severities=(5,), show_progress=False)
 
 
-def test_a_mean_over_figures_of_which_one_is_undefined_says_why(dataset):
+def test_a_mean_is_that_of_all_figures_or_says_which_one_is_undefined(dataset):
     found = list(evaluate_corruptions(TinyDetector(), dataset, NAMES, severities=(1, 5), show_progress=False))
-    found[-1] = dataclasses.replace(found[-1], scores=np.full_like(found[-1].scores, np.nan))
     rows = corruption_rows(found, labels_of(dataset), SUBJECT)
+    found[-1] = dataclasses.replace(found[-1], scores=np.full_like(found[-1].scores, np.nan))
+    without = corruption_rows(found, labels_of(dataset), SUBJECT)
     for metric in ("image_AUROC", FALSE_ALARMS, MISSES):
-        (mean,) = select(rows, detector=SUBJECT.detector, attack="corruptions", metric=metric)
+        where = {"detector": SUBJECT.detector, "metric": metric}
+        (mean,) = select(rows, attack="corruptions", **where)
+        assert mean.value == pytest.approx(np.mean([row.value for row in select(rows, attack=NAMES, **where)])), metric
+        (mean,) = select(without, attack="corruptions", **where)
         assert mean.value is None and mean.reason, metric
+
+
+def test_a_threshold_of_its_own_is_that_of_brightness_too():
+    scores = np.linspace(0, 1, 20, dtype=np.float32)
+    clean = Corrupted("none", 0, scores, -scores)
+    rows = corruption_rows([clean], np.arange(20) >= 10, dataclasses.replace(SUBJECT, detector=BASELINE), threshold=2.0)
+    assert {row.value for row in rows if row.metric == FALSE_ALARMS} == {0.0}

@@ -78,13 +78,16 @@ def test_worst_case_takes_the_high_side_of_normal_and_the_low_side_of_anomalous_
     assert worst.maps[:, 0, 0].tolist() == [1.0, 0.0]
 
 
+@pytest.mark.parametrize("name", ["pgd", "lse-pgd"])
 @pytest.mark.parametrize("targets", ["anomalous", "normal"])
-def test_only_the_targets_are_attacked(targets):
+def test_only_the_targets_are_attacked_each_by_its_own_label_and_goal(targets, name):
     images, where = scene()
-    plan = only(Suite(attacks=("pgd",), targets=targets, steps=2), "pgd")
-    result = Batch(where, images, targets=targets).attacked(plan, EPSILON).images
-    changed = (result != images).flatten(1).any(dim=1)
-    assert torch.equal(changed, where.labels if targets == "anomalous" else ~where.labels)
+    plan = only(Suite(attacks=(name,), targets=targets, steps=2, strong_steps=2), name)
+    hit = where.labels if targets == "anomalous" else ~where.labels
+    batch = Batch(where, images, targets=targets, goals=torch.where(hit, torch.inf, -torch.inf))
+    result = batch.attacked(plan, EPSILON)
+    assert torch.equal((result.images != images).flatten(1).any(dim=1), hit)
+    assert ((result.scores - batch.clean.scores) * away(where.labels) > 0)[hit].all()
 
 
 def test_judged_keeps_the_worst_reported_score_of_all_that_the_attack_saw():
@@ -129,6 +132,13 @@ def test_an_attack_on_a_stand_in_leaves_images_whose_reported_score_has_crossed(
     assert (found[near] >= goals[near]).all()
     torch.testing.assert_close(found[~near], full[~near])
     assert fewer < 0.9 * passes
+
+
+def test_goals_of_the_score_do_not_stop_an_attack_on_the_map():
+    images, where = scene()
+    (run,) = only(Suite(attacks=("map-pgd",), strong_steps=2), "map-pgd").runs
+    free, limited = (Batch(where, images, goals=goals) for goals in (None, torch.full((16,), -100.0)))
+    assert torch.equal(limited.run(run, EPSILON).images, free.run(run, EPSILON).images)
 
 
 class HighestOfMap(nn.Module):

@@ -18,11 +18,12 @@ from robustad.evaluation import (
     evaluation_details,
     evaluation_rows,
     kind_rows,
+    lead_interval,
     select,
 )
 from robustad.evaluation import SUITE as SUITES
 from robustad.evaluation.ensemble import goals
-from robustad.metrics import auroc, matched_auroc, pixel_auroc
+from robustad.metrics import auroc, auroc_interval, auroc_lead, matched_auroc, pixel_auroc
 
 SUITE = Suite(steps=2, strong_steps=2)
 RADII = [4 / 255, 8 / 255]
@@ -66,10 +67,8 @@ def test_scores_are_the_detectors(evaluation, marked):
     images = torch.stack([item["image"] for item in marked]).float() / 255
     clean = detector(images).scores.detach()
     np.testing.assert_allclose(evaluation.clean.scores, clean, atol=1e-6)
-    attack = PGD(steps=2, keep="last")
-    moved = attack(
-        ScoreObjective(lambda x: detector(x).scores, torch.tensor(evaluation.labels)), images, epsilon=8 / 255
-    )
+    objective = ScoreObjective(lambda x: detector(x).scores, torch.tensor(evaluation.labels))
+    moved = PGD(steps=2, keep="last")(objective, images, epsilon=8 / 255)
     np.testing.assert_allclose(evaluation.cell("pgd", 8 / 255).scores, detector(moved).scores.detach(), atol=1e-6)
 
 
@@ -118,6 +117,8 @@ def test_without_masks_there_are_maps_to_look_at_but_no_pixel_metrics(unmarked):
     assert evaluation.clean.views[9].anomaly_map is not None
     assert evaluation.masks[9] is None and evaluation.masks[0] is not None
     assert evaluation.cell("map-pgd", 4 / 255) is None
+    moved = evaluation.cell("published-pgd", 4 / 255).scores - evaluation.clean.scores
+    assert (moved[evaluation.labels] < 0).all(), "anomalous everywhere, for all that is known"
 
 
 def test_a_detector_without_maps_has_no_pixel_metrics(marked):
@@ -167,16 +168,20 @@ def test_a_store_never_mixes_contexts_and_survives_damage(tmp_path):
     assert not tmp_path.exists()
 
 
-def test_rows_hold_the_metrics_of_the_scores(evaluation):
+def test_rows_hold_the_metrics_of_the_scores_and_intervals_over_whole_groups(evaluation):
+    rng, labels = np.random.default_rng(0), evaluation.labels
+    cells = tuple(dataclasses.replace(c, scores=rng.normal(labels).astype(np.float32)) for c in evaluation.cells)
+    evaluation = dataclasses.replace(evaluation, cells=cells)
     rows = evaluation_rows(evaluation, SUBJECT, num_resamples=50)
     (row,) = select(rows, detector="tiny", attack="ensemble", epsilon=8 / 255, metric="image_AUROC")
-    assert row.value == auroc(evaluation.cell("ensemble", 8 / 255).scores, evaluation.labels)
-    assert row.interval[0] <= row.value <= row.interval[1]
+    scores = evaluation.cell("ensemble", 8 / 255).scores
+    assert row.value == auroc(scores, labels)
+    intervals = [auroc_interval(scores, labels, of, num_resamples=50)[1:] for of in (evaluation.groups, None)]
+    leads = [auroc_lead(scores, -evaluation.brightness, labels, of)[1:] for of in (evaluation.groups, None)]
+    assert row.interval == intervals[0] != intervals[1] and lead_interval(evaluation, scores) == leads[0] != leads[1]
     assert (row.data, row.split, row.seed, row.norm, row.targets) == ("made", "dev", 3, "linf", "both")
     metrics = {row.metric for row in select(rows, detector="tiny", attack="none")}
-    assert metrics == {
-        "image_AUROC", "image_AUPR", "image_F1Max", MATCHED, "pixel_AUROC", "pixel_AUPR", "AUPRO"
-    }  # fmt: skip
+    assert metrics == {"image_AUROC", "image_AUPR", "image_F1Max", MATCHED, "pixel_AUROC", "pixel_AUPR", "AUPRO"}
     (row,) = select(rows, detector="tiny", attack="none", metric="pixel_AUROC")
     assert row.value == evaluation.clean.pixel["pixel_AUROC"][0]
 
@@ -215,9 +220,8 @@ def test_matched_figure_with_enough_pairs(tmp_path):
     evaluation = run(dataset, bright, suite=Suite(attacks=("pgd",), steps=1))
     rng = np.random.default_rng(0)
     object.__setattr__(evaluation, "brightness", rng.uniform(0.4, 0.42, 60).astype(np.float32))
-    (row,) = select(
-        evaluation_rows(evaluation, SUBJECT, num_resamples=0), detector="tiny", attack="none", metric=MATCHED
-    )
+    rows = evaluation_rows(evaluation, SUBJECT, num_resamples=0)
+    (row,) = select(rows, detector="tiny", attack="none", metric=MATCHED)
     expected = matched_auroc(evaluation.clean.scores, evaluation.labels, evaluation.brightness, 1 / 255 + 1e-7)
     assert row.value == expected.value and expected.num_pairs > 100
 
@@ -227,10 +231,9 @@ def test_each_kind_of_anomaly_has_a_figure_of_its_own(marked):
     samples = [sample._replace(kind=next(defects) if sample.label else "good") for sample in marked.samples]
     evaluation = run(ImageDataset(samples, 16), suite=Suite(attacks=("pgd",), steps=1))
     rows = kind_rows(evaluation, SUBJECT)
-    keys = [(attack, radius) for attack, radius in [("none", 0.0), *(("pgd", radius) for radius in RADII)]]
-    assert [(row.attack, row.epsilon, row.against) for row in rows] == [
-        (*k, d) for k in keys for d in ("crack", "stain")
-    ]
+    keys = [("none", 0.0), *(("pgd", radius) for radius in RADII)]
+    expected = [(*key, kind) for key in keys for kind in ("crack", "stain")]
+    assert [(row.attack, row.epsilon, row.against) for row in rows] == expected
     wanted = [index for index, sample in enumerate(samples) if sample.kind in ("good", "stain")]
     (row,) = select(rows, attack="pgd", epsilon=8 / 255, against="stain")
     scores = evaluation.cell("pgd", 8 / 255).scores[wanted]
@@ -295,10 +298,9 @@ def test_details_say_what_the_ensemble_consisted_of(evaluation):
     beside = ["published", "score", "map"]  # named attacks: the strong one on the score is its own
     assert [run["goal"] for run in attack["runs"]] == own + beside
     assert attack["skipped"] == {"transfer": "no other detector was given"}
-    member = details["members"][0]["runs"]["score: pgd, 2 steps x 2"]
-    assert member["image_AUROC"] == auroc(
-        evaluation.cell("ensemble", 4 / 255).members["score: pgd, 2 steps x 2"], evaluation.labels
-    )
+    label = "score: pgd, 2 steps x 2"
+    scores = evaluation.cell("ensemble", 4 / 255).members[label]
+    assert details["members"][0]["runs"][label]["image_AUROC"] == auroc(scores, evaluation.labels)
 
 
 def test_nothing_to_test_and_bad_radii_are_errors(marked):

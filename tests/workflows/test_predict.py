@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -129,6 +130,12 @@ def test_resuming_with_other_images_or_another_checkpoint_is_refused(folder, tmp
         predict(checkpoints["maps"], folder / "sub", out, config=resume)
     with pytest.raises(ValueError, match="another checkpoint"):
         predict(checkpoints["brightness"], folder, out, config=resume)
+    other = shutil.copytree(checkpoints["maps"], tmp_path / "other") / "config.json"
+    changed = json.loads(other.read_text())
+    changed["config"]["sigma"] = 3.0
+    other.write_text(json.dumps(changed))
+    with pytest.raises(ValueError, match="another checkpoint"):
+        predict(other.parent, folder, out, config=resume)
     with pytest.raises(ValueError, match="interrupted run"):
         predict(checkpoints["maps"], folder, out)
     assert predict(checkpoints["maps"], folder, out, config=resume).num_images == 7

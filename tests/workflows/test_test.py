@@ -128,9 +128,10 @@ def test_corruptions_have_a_table_and_rows(checkpoints, data, tmp_path):
     config = dataclasses.replace(QUICK, corruptions=("vignetting", "snow"), severities=(1, 5))
     result = test(checkpoints["calibrated"], data, config, tmp_path)
     rows = Results.read(result.results).rows
-    found = select(rows, detector="patchguard", norm="severity", metric="false_alarm_rate")
+    found = select(rows, detector="patchguard", metric="false_alarm_rate")
     cells = [(name, severity) for name in ("vignetting", "snow") for severity in (1.0, 5.0)]
-    assert [(row.attack, row.epsilon) for row in found] == [*cells, ("corruptions", 0.0)]
+    assert [(row.attack, row.epsilon) for row in found] == [("none", 0.0), *cells, ("corruptions", 0.0)]
+    assert found[0].value == 1, "all scores lie above the detector's own threshold"
     assert all(row.norm != "severity" for row in result.rows)
     page = result.report.read_text()
     for text in (
@@ -201,8 +202,6 @@ def test_an_interrupted_test_continues(checkpoints, data, tmp_path, monkeypatch)
 
 @pytest.mark.usefixtures("plain_report")
 def test_another_detectors_images_are_tried(checkpoints, data, tmp_path):
-    import torch
-
     from robustad.detectors import PatchGuard, PatchGuardConfig
 
     with torch.random.fork_rng(devices=[]):

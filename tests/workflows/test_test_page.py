@@ -8,7 +8,10 @@ import pytest
 
 from robustad.cli import main
 from robustad.detectors import load_checkpoint, save_checkpoint
+from robustad.evaluation import select
+from robustad.reporting import Report
 from robustad.workflows._data import DataConfig
+from robustad.workflows._report import _sentences
 from robustad.workflows.test import free_out, test
 from robustad.workflows.test_config import TestConfig, settings
 
@@ -109,6 +112,19 @@ def test_the_headline_knows_what_was_tried_and_its_lead(checkpoint, tmp_path, mo
     assert headline.limits == text
     lead = headline.attacked - headline.baseline
     assert headline.lead[0] <= lead <= headline.lead[1]
+
+
+def test_the_page_says_how_much_more_plain_pgd_would_have_claimed(checkpoint, tmp_path, monkeypatch):
+    said = []
+    plain = lambda findings, _results: said.extend(_sentences(findings)) or Report(title="plain")  # noqa: E731
+    monkeypatch.setattr("robustad.workflows.test.build_report", plain)
+    effort = {"epsilons": (0.5 / 255,), "strong_steps": 1, "restarts": 1}
+    config = dataclasses.replace(QUICK, attacks=("pgd", "ensemble"), **effort)
+    rows = test(checkpoint, None, config, tmp_path / "out").rows
+    claimed, left = (select(rows, attack=name, metric="image_AUROC")[0].value for name in config.attacks)
+    assert claimed > left + 0.03
+    (sentence,) = (text for text in said if text.startswith("PGD-1 alone would have"))
+    assert f"claimed {claimed:.3f} at" in sentence and f", {claimed - left:.3f} more than the worst" in sentence
 
 
 def test_a_sticker_that_has_to_work_when_turned_is_called_so(checkpoints, data, tmp_path):

@@ -50,13 +50,25 @@ class CallableDetector(nn.Module):
         else:
             with torch.no_grad():
                 found = self.score(images.detach())
-        scores, maps = found if isinstance(found, tuple) else (found, None)
+        scores, maps = self._parts(found)
         scores = self._checked(scores, "scores", (len(images),), images)
         if not self.has_maps:
             return Prediction(scores, None)
         if maps is None:
             raise ValueError(f"detector {self.name!r} gave no anomaly maps, although `has_maps` says so")
         return Prediction(scores, self._checked(maps, "anomaly maps", (len(images), *images.shape[-2:]), images))
+
+    def _parts(self, found: Any) -> tuple[Any, Any]:
+        """Scores, and maps or None."""
+        if isinstance(found, Tensor | np.ndarray):
+            return found, None
+        if isinstance(found, tuple | list) and len(found) == 2 and all(p is None or hasattr(p, "shape") for p in found):
+            return found[0], found[1]
+        what = f"{type(found).__name__} of {len(found)}" if hasattr(found, "__len__") else type(found).__name__
+        raise ValueError(
+            f"detector {self.name!r} must give scores (N,), or a pair of scores and maps, as tensors or arrays; got a "
+            f"{what}: pick them out in the function that is wrapped"
+        )
 
     def _checked(self, values: Any, what: str, shape: tuple[int, ...], images: Tensor) -> Tensor:
         tensor = torch.as_tensor(np.asarray(values) if not isinstance(values, Tensor) else values)

@@ -54,12 +54,24 @@ class OnnxScorer:
     def __init__(self, path: Path, image_size: int | None = None) -> None:
         self.path, self.session = path, _session(path)
         self.input = _input(self.session.get_inputs(), path, image_size)
-        count = self.input.batch or _PROBED
+        try:
+            self.scores, self.maps = self._outputs(self.input.batch or _PROBED)
+        except CheckpointError as error:
+            if self.input.batch:
+                raise
+            try:  # some files leave the number of images open, and take one all the same
+                self.scores, self.maps = self._outputs(1)
+            except CheckpointError:
+                raise error from None
+            self.input = self.input._replace(batch=1)
+
+    def _outputs(self, count: int) -> tuple[str, str | None]:
+        """Names of the scores and of the maps, by what ``count`` images give."""
         grey = np.full((count, 3, self.input.size, self.input.size), 0.5)
         found, other = self._run(grey), self._run(grey * np.linspace(0, 2, self.input.size))
         usual = {*_SCORE_NAMES, *_MAP_NAMES}
         kept = {n: v for n, v in found.items() if n.lower() in usual or not np.array_equal(v, other[n])}
-        self.scores, self.maps = _chosen(kept, path, count, {n: v for n, v in found.items() if n not in kept})
+        return _chosen(kept, self.path, count, {n: v for n, v in found.items() if n not in kept})
 
     def __call__(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Scores, and maps where the model gives some, on the images' device and in their type."""
@@ -67,7 +79,9 @@ class OnnxScorer:
         scores, maps = (torch.from_numpy(np.concatenate(found)).to(images) for found in zip(*parts, strict=True))
         if self.maps is None:
             return scores
-        maps = maps.reshape(len(images), 1, *maps.shape[-2:])
+        if maps.ndim == 4:
+            maps = maps.squeeze(1 if maps.shape[1] == 1 else 3)
+        maps = maps[:, None]
         if maps.shape[-2:] != images.shape[-2:]:
             maps = F.interpolate(maps, size=images.shape[-2:], mode="bilinear", align_corners=False)
         return scores, maps[:, 0]
@@ -95,8 +109,9 @@ def from_onnx(path: str | Path, *, image_size: int | None = None, name: str | No
 
     The file says how large images are and where their channels lie. Outputs are found by the names that are usual
     (``pred_score``, ``anomaly_map`` and the like) or else by their shapes: scores ``(N,)`` or ``(N, 1)``, maps
-    ``(N, 1, H, W)``, or ``(N, H, W)`` if square, which are brought to the images' size. What is the same for different
-    images is neither, unless it is called so. A model of a fixed batch size gets its images in pieces.
+    ``(N, 1, H, W)`` or ``(N, H, W, 1)``, or ``(N, H, W)`` if square, which are brought to the images' size. What is the
+    same for different images is neither, unless it is called so. A model of a fixed batch size gets its images in
+    pieces, one by one where it takes no more.
 
     Args:
         path: The file; needs the extra ``onnx``.
@@ -177,7 +192,7 @@ def _chosen(found: dict[str, Array], path: Path, count: int, constant: dict[str,
         if np.issubdtype(value.dtype, np.floating) and value.shape[:1] == (count,)
     }
     scores = [name for name, value in floats.items() if value.ndim == 1 or (value.ndim == 2 and value.shape[1] == 1)]
-    planes = [name for name, value in floats.items() if value.ndim == 3 or (value.ndim == 4 and value.shape[1] == 1)]
+    planes = [name for name, value in floats.items() if value.ndim == 3 or (value.ndim == 4 and 1 in value.shape[1::2])]
     # tokens have three dimensions, too, and are hardly as many as they are long
     maps = [n for n in planes if floats[n].ndim == 4 or n.lower() in _MAP_NAMES or len({*floats[n].shape[1:]}) == 1]
     shapes = ", ".join(

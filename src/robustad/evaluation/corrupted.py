@@ -132,9 +132,9 @@ def corruption_rows(
     """
     clean = measured[0]
     thresholds = {
-        subject.detector: usual_threshold(clean.scores, labels) if threshold is None else threshold,
         BASELINE: usual_threshold(-clean.brightness, labels),
-    }
+        subject.detector: usual_threshold(clean.scores, labels) if threshold is None else threshold,
+    }  # in this order: the detector may be the baseline
     rows = []
     for cell in measured:
         for detector, scores in {BASELINE: -cell.brightness, subject.detector: cell.scores}.items():

@@ -90,6 +90,9 @@ class Predictor:
 
         Returns:
             Scores and maps on the CPU, float32.
+
+        Raises:
+            ValueError: If they are neither.
         """
         prediction: Prediction = self.detector(to_device(to_images(images), self.device))
         maps = prediction.anomaly_maps
@@ -143,6 +146,7 @@ class Predictor:
 
 
 _NONE = torch.empty(0)
+_LEVEL = 1 / 255  # resizing may overshoot a little
 
 
 def _as_source(source: Source | str | Path) -> Source:
@@ -150,9 +154,23 @@ def _as_source(source: Source | str | Path) -> Source:
 
 
 def to_images(images: Tensor | ByteArray) -> Tensor:
-    """Pixels ``(N, S, S, 3)`` uint8 as floats ``(N, 3, S, S)`` in [0, 1]; tensors stay as they are."""
+    """Pixels ``(N, S, S, 3)`` uint8 as floats ``(N, 3, S, S)`` in [0, 1]; tensors stay as they are.
+
+    Raises:
+        ValueError: If an array is not of pixels, or a tensor's values are clearly not in [0, 1].
+    """
     if isinstance(images, Tensor):
+        if images.numel() and bool(((images < -_LEVEL) | (images > 1 + _LEVEL)).any()):
+            low, high = float(images.min()), float(images.max())
+            raise ValueError(
+                f"images must lie in [0, 1], got {low:g} to {high:g}; pixels of 0 to 255 are divided by 255"
+            )
         return images
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
+        raise ValueError(
+            f"an array of images must be uint8 (N, S, S, 3), got {images.dtype} {images.shape}; floats in [0, 1] are "
+            "given as a tensor (N, 3, S, S)"
+        )
     return torch.from_numpy(images).permute(0, 3, 1, 2).float().div(255)  # (N,S,S,3) -> (N,3,S,S)
 
 

@@ -254,7 +254,7 @@ def _hold_out(samples: Sequence[Sample], config: TrainingConfig) -> tuple[list[S
 def _look(held_out: list[Sample], config: FitConfig, generator: Any, run: Path) -> EarlyLook | None:
     if not held_out:
         return None
-    images, foreground = stack(ImageDataset(held_out, config.model.image_size, cache_dir=run / "cache"))
+    images, foreground = stack(_dataset(config, held_out, run))
     return EarlyLook(images, foreground, generator, epsilon=config.training.epsilon, seed=config.training.seed)
 
 

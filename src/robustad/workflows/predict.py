@@ -31,6 +31,7 @@ from robustad.inference import (
     write_table,
 )
 from robustad.inference.overlays import SHOWN_SIZE
+from robustad.workflows._candidate import digest_of
 
 _SCALE_FILE = "map_range.json"
 
@@ -234,7 +235,7 @@ def _header(checkpoint: Checkpoint, overlays: Path | None, given: MapScale | Non
     assert checkpoint.path is not None
     calibration = checkpoint.calibration
     return {
-        "checkpoint": read_json(checkpoint.path / "config.json")["weights_sha256"],
+        "checkpoint": digest_of(checkpoint.path),
         "calibration": None if calibration is None else dataclasses.asdict(calibration),
         "overlays": None if overlays is None else str(overlays.resolve()),
         "map_range": None if given is None else list(given),

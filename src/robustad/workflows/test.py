@@ -11,6 +11,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from robustad._devices import device_of
 from robustad.data import ImageDataset, Sample, Split
 from robustad.errors import LayoutError
 from robustad.evaluation import (
@@ -265,7 +266,8 @@ def _split(loaded: Candidate, data: DataConfig, config: TestConfig) -> Split:
 def _other(config: TestConfig, loaded: Candidate) -> Candidate | None:
     if config.transfer is None:
         return None
-    other = _load(config.transfer, replace(config, image_size=None))
+    place = str(device_of(loaded.detector))  # where the images will be
+    other = _load(config.transfer, replace(config, image_size=None, device=place))
     if other.digest == loaded.digest:
         raise ValueError(f"`transfer` {config.transfer} is the detector under test itself; give another seed's")
     if other.detector.image_size != loaded.detector.image_size:

@@ -125,6 +125,6 @@ def test_a_mean_is_that_of_all_figures_or_says_which_one_is_undefined(dataset):
 
 def test_a_threshold_of_its_own_is_that_of_brightness_too():
     scores = np.linspace(0, 1, 20, dtype=np.float32)
-    clean = Corrupted("none", 0, scores, -scores)
+    clean = Corrupted(name="none", severity=0, scores=scores, brightness=-scores)
     rows = corruption_rows([clean], np.arange(20) >= 10, dataclasses.replace(SUBJECT, detector=BASELINE), threshold=2.0)
     assert {row.value for row in rows if row.metric == FALSE_ALARMS} == {0.0}

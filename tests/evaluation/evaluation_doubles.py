@@ -89,3 +89,20 @@ def made_batch(count=16):
     images, masks = made_images(count)
     tensor = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
     return tensor, torch.arange(count) % 2 == 1, torch.from_numpy(masks)
+
+
+def smooth(images):
+    """An honest detector: how dark the darkest parts are."""
+    return (8 * (0.5 - images)).flatten(1).logsumexp(dim=1)
+
+
+class NoisyGradient(torch.autograd.Function):
+    """Shattered: what comes back is noise."""
+
+    @staticmethod
+    def forward(ctx, images):
+        return images.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return torch.randn(gradient.shape, generator=torch.Generator().manual_seed(0))

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from evaluation_doubles import ScoreOnly, TinyDetector, made_batch
+from evaluation_doubles import NoisyGradient, ScoreOnly, TinyDetector, made_batch, smooth
 from torch import nn
 
 from robustad.adapters import from_callable
@@ -13,11 +13,6 @@ from robustad.ops.colour import jitter_hsv
 EPSILON = 15 / 255
 
 
-def smooth(images):
-    """An honest detector: how dark the darkest parts are."""
-    return (8 * (0.5 - images)).flatten(1).logsumexp(dim=1)
-
-
 class RoundedPixels(torch.autograd.Function):
     """Eight grey levels forward, a straight line backward: a gradient that is not the slope."""
 
@@ -28,18 +23,6 @@ class RoundedPixels(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient):
         return gradient
-
-
-class NoisyGradient(torch.autograd.Function):
-    """Shattered: what comes back is noise."""
-
-    @staticmethod
-    def forward(ctx, images):
-        return images.clone()
-
-    @staticmethod
-    def backward(ctx, gradient):
-        return torch.randn(gradient.shape, generator=torch.Generator().manual_seed(0))
 
 
 class ShyGradient(torch.autograd.Function):
@@ -350,6 +333,10 @@ def test_doubts_are_the_failed_checks_and_whether_there_is_a_gradient_at_all():
     assert shattered == Doubts(("Gradient is right: off by half",), False)
     assert Doubts.of(list(verdicts(lambda x: smooth(x).detach()).values())).no_gradient
     assert not Doubts.of([Verdict("Gradient is there", False, "zero for some", 0.5)]).no_gradient
+    unknown = Verdict("Gradient is right", None, "rounding hides the slope")
+    assert Doubts.of([unknown]).reasons == ("Gradient is right: rounding hides the slope",)
+    cut = Verdict("Gradient is there", False, "no gradient")
+    assert Doubts.of([cut, unknown]).reasons == ("Gradient is there: no gradient",), "and nothing to compare"
 
 
 @pytest.mark.parametrize(

@@ -24,10 +24,19 @@ from robustad.training.patchguard import PatchGuardMethod, PublishedMethod, Repl
 from robustad.workflows.fit import FitConfig, PatchGuardFit
 
 _FRESH = {"replays": 1}
+
+
+def _two_more(title: str, changes: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What one seed spoke for, with two others."""
+    return {
+        f"{title}, {name} seed": {**changes, "training": {**changes.get("training", {}), "seed": seed}}
+        for seed, name in ((1, "second"), (2, "third"))
+    }
+
+
 CHOICES: dict[str, dict[str, Any]] = {
     "the recipe": {},
-    "the recipe, second seed": {"training": {"seed": 1}},
-    "the recipe, third seed": {"training": {"seed": 2}},
+    **_two_more("the recipe", {}),
     "no attack": {"training": {**_FRESH, "epsilon": 0.0}},
     "one attack step from a random start": {"training": {**_FRESH, "attack_steps": 1}},
     "two attack steps from a random start": {"training": {**_FRESH, "attack_steps": 2}},
@@ -42,13 +51,16 @@ CHOICES: dict[str, dict[str, Any]] = {
     "anomalies of 36 grey levels at least": {"pseudo": {"min_change": 36 / 255}},
     "up to three anomalies per image": {"pseudo": {"max_regions": 3}},
     "batches of 8": {"training": {"batch_size": 8}},
+    **_two_more("batches of 8", {"training": {"batch_size": 8}}),
     "batches of 32": {"training": {"batch_size": 32}},
     "96 pixels": {"model": {"image_size": 96}},
+    **_two_more("96 pixels", {"model": {"image_size": 96}}),
     "160 pixels": {"model": {"image_size": 160}},
     "training radius 2/255": {"training": {"epsilon": 2 / 255}},
     "training radius 4/255": {"training": {"epsilon": 4 / 255}},
     "training radius 8/255": {"training": {"epsilon": 8 / 255}},
     "the score of one patch": {"model": {"top_k": 1}},
+    **_two_more("the score of one patch", {"model": {"top_k": 1}}),
     "float32": {"training": {"precision": "float32"}},
     "compiled by torch": {"training": {"compile": True}},
 }

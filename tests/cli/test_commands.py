@@ -108,7 +108,7 @@ def test_info(checkpoints, capsys):
     for text in (
         "patchguard",
         "32 x 32 pixels",
-        "-0.5 (quantile: at most 1.00% false alarms, from 100 images)",
+        "-0.5 (quantile, from 100 images: at most 1.00% false alarms)",
         "vit_plain",
     ):
         assert text in printed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,12 @@ def load_checkpoint(folder: str | Path, *, device: str | torch.device = "cpu") -
     return Checkpoint(
         detector=detector.to(device).eval(), calibration=calibration, info=config.get("info") or {}, path=path
     )
+
+
+def checkpoint_digest(folder: Path) -> str:
+    """Digest of a checkpoint's weights and options, read off its config."""
+    stored = read_json(folder / CONFIG)
+    return hashlib.sha256(json.dumps([stored["weights_sha256"], stored["config"]], sort_keys=True).encode()).hexdigest()
 
 
 def _checkpoint_folder(path: Path) -> Path:

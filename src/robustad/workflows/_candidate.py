@@ -7,7 +7,6 @@ A folder is one of our checkpoints, ``NAME.onnx`` a model in an ONNX file, and `
 from __future__ import annotations
 
 import hashlib
-import json
 import mmap
 import os
 import re
@@ -18,7 +17,7 @@ from typing import Any
 import torch
 
 from robustad.detectors import Checkpoint, load_checkpoint
-from robustad.detectors.checkpoint import CONFIG, WEIGHTS
+from robustad.detectors.checkpoint import CONFIG, WEIGHTS, checkpoint_digest
 from robustad.files import read_json
 from robustad.types import Calibration
 from robustad.workflows._run import CHECKPOINT
@@ -102,9 +101,7 @@ def digest_of(word: str | Path) -> str:
     """Digest of a candidate's weights and options, read off its files."""
     path, digest = candidate_path(word), hashlib.sha256()
     if path.is_dir():
-        stored = read_json(path / "config.json")
-        digest.update(json.dumps([stored["weights_sha256"], stored["config"]], sort_keys=True).encode())
-        return digest.hexdigest()
+        return checkpoint_digest(path)
     for file in (path, *_outside(path)):
         if file.is_file():
             with file.open("rb") as stream:

@@ -11,6 +11,7 @@ from typing import Any, TextIO
 
 from robustad._progress import Progress
 from robustad.detectors import Checkpoint
+from robustad.detectors.checkpoint import checkpoint_digest
 from robustad.errors import ImageError, LayoutError
 from robustad.files import read_json, write_json
 from robustad.inference import (
@@ -31,7 +32,6 @@ from robustad.inference import (
     write_table,
 )
 from robustad.inference.overlays import SHOWN_SIZE
-from robustad.workflows._candidate import digest_of
 
 _SCALE_FILE = "map_range.json"
 
@@ -235,7 +235,7 @@ def _header(checkpoint: Checkpoint, overlays: Path | None, given: MapScale | Non
     assert checkpoint.path is not None
     calibration = checkpoint.calibration
     return {
-        "checkpoint": digest_of(checkpoint.path),
+        "checkpoint": checkpoint_digest(checkpoint.path),
         "calibration": None if calibration is None else dataclasses.asdict(calibration),
         "overlays": None if overlays is None else str(overlays.resolve()),
         "map_range": None if given is None else list(given),

@@ -27,14 +27,16 @@ def test_a_black_box_leads_where_the_gradient_is_of_no_use_however_little_that_i
     assert found.passed is False, found.why
 
 
-@pytest.mark.parametrize("masked, passed", [(2, True), (4, False)])
-def test_images_without_a_way_up_are_not_made_up_for_by_others(masked, passed):
+@pytest.mark.parametrize("masked, queries, passed", [(2, 0.5, True), (4, 0.5, False), (3, 0.5, True), (3, 50.0, False)])
+def test_images_without_a_way_up_are_not_made_up_for_by_others(masked, queries, passed):
+    """Of so many of the twelve normal images the gradient is useless; scores are spread far wider than any moves."""
     labels = torch.arange(24) % 2 == 1
     gains = {PGD: torch.full((24,), 5.0), Square: torch.full((24,), 0.5)}
-    gains[PGD][: 2 * masked : 2] = 0.0  # of so many normal ones the gradient is useless
+    gains[PGD][: 2 * masked : 2], gains[Square][: 2 * masked : 2] = 0.0, queries
     patient = types.SimpleNamespace(
-        images=torch.zeros(24, 3, 8, 8), labels=labels, clean=torch.zeros(24), spread=1.0, epsilon=EPSILON
+        images=torch.zeros(24, 3, 8, 8), labels=labels, clean=torch.zeros(24), epsilon=EPSILON
     )
+    patient.spread = 400.0
     patient.attack = lambda attack, *_: gains[type(attack)] * torch.where(labels, -1, 1)
     patient.by_class = lambda values: [values[~labels].double(), values[labels].double()]
     assert health.check_black_box(patient)[0] is passed

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from robustad._progress import Progress
 from robustad.calibration import conformal_calibration, images_needed
 from robustad.data import Split
 from robustad.detectors import Checkpoint, load_checkpoint, save_checkpoint
@@ -66,7 +67,7 @@ def calibrate(
     Args:
         checkpoint: Folder of a checkpoint.
         normal: Files, folders, globs of normal images that were not trained on; None = those that the training set
-            aside.
+            aside, or the normal test images of a data set that has its own.
         out: Folder for the checkpoint with its threshold; None = the same one, replaced once the new one is complete.
         config: See `CalibrateConfig`.
 
@@ -82,16 +83,16 @@ def calibrate(
     trained = _trained(loaded)
     sources = _set_aside(loaded, trained) if normal is None else _given(normal, trained)
     scores, errors = list[float](), list[str]()
-    for batch in predictor.stream(sources):
-        scores += [scored.score for scored in batch if scored.score is not None]
-        errors += [scored.error for scored in batch if scored.error is not None]
+    with Progress("scoring", len(sources), unit="images") as shown:
+        for batch in predictor.stream(sources):
+            scores += [scored.score for scored in batch if scored.score is not None]
+            errors += [scored.error for scored in batch if scored.error is not None]
+            shown.update(len(batch))
     if errors and not scores:
         raise ImageError(f"not one image could be read; the first: {errors[0]}")
     calibration = conformal_calibration(scores, config.max_false_alarm_rate)
-    target = Path(checkpoint if out is None else out)
-    if out is None:
-        assert loaded.path is not None
-        target = loaded.path
+    assert loaded.path is not None
+    target = loaded.path if out is None else Path(out)
     save_checkpoint(target, loaded.detector.cpu(), calibration=calibration, info=loaded.info)
     return CalibrateResult(
         out=target,
@@ -126,7 +127,7 @@ def _set_aside(loaded: Checkpoint, trained: Split | None) -> list[Source]:
     return [Source(sample.path, sample.name) for sample in normals]
 
 
-def _given(normal: str | Path | Sequence[str | Path], trained: Split | None) -> Iterable[Source]:
+def _given(normal: str | Path | Sequence[str | Path], trained: Split | None) -> list[Source]:
     sources = list(Sources([normal] if isinstance(normal, str | Path) else normal))
     known = {sample.path.resolve() for sample in trained.train} if trained else set[Path]()
     seen = [source for source in sources if source.path.resolve() in known]

@@ -167,7 +167,7 @@ def test_several_seeds_are_mean_and_range(tmp_path):
     made_results(tmp_path, (0.8, 0.9, 0.94))
     line = RESULT_TABLES.figures(RESULT_TABLES.VIEWS["elpv"], tmp_path).splitlines()[2]
     mean = "0.880 (0.800 to 0.940)"
-    assert line == f"| patchguard, default | {mean} | – | {mean} | – | – |"
+    assert line == f"| elpv:mono, patchguard, default | {mean} | – | {mean} | – | – | – | – |"
 
 
 def test_one_seed_has_its_interval(tmp_path):

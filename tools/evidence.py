@@ -1,6 +1,6 @@
 """Measures what README and docs state, and writes it to ``results/``: every figure there comes from here.
 
-    python tools/evidence.py elpv        # 3 seeds, 5 minutes of training each, `final` half, worst case at 2/255
+    python tools/evidence.py elpv        # 3 seeds, 5 minutes of one core each, `final` half, worst case at 2/255
     python tools/evidence.py mtd         # 20 minutes of training, image and pixel figures at 1, 2, 4 /255
     python tools/evidence.py backbones   # backbones at equal wall time on the `dev` halves of both
     python tools/evidence.py digits      # COBRA: ten classes, six losses, what its light score costs
@@ -30,6 +30,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,7 @@ from evidence_cobra import TASKS as COBRA_TASKS
 from evidence_harder import TASKS as HARDER_TASKS
 from evidence_robustness import TASKS as ROBUSTNESS_TASKS
 from evidence_speed import TASKS as SPEED_TASKS
-from measuring import RUNS, measured, now, trained, write
+from measuring import RUNS, Measured, measured, now, side_by_side, trained, write
 
 from robustad._memory import keep_freed_memory
 from robustad.data import ImageDataset
@@ -50,6 +52,8 @@ from robustad.workflows._run import CHECKPOINT
 from robustad.workflows.fit import FitConfig, fit_config
 
 ELPV = DataConfig(data="elpv", category="mono")
+NEW_MODULES = DataConfig(data="elpv", category="mono-new-modules")
+SEEDS = (0, 1, 2)
 MTD = DataConfig(data="mtd")
 RECIPE_OF = {"elpv": "default", "mtd": "texture"}
 
@@ -77,22 +81,41 @@ def patch_memory(data: DataConfig, seed: int, name: str) -> Path:
 
 
 def elpv() -> None:
-    """`elpv` mono, three seeds, worst case of the ensemble at 2/255, transfer from the next seed's detector."""
-    started, seeds = now(), (0, 1, 2)
-    suite = Suite(attacks=("published-pgd", "pgd", "ensemble"), steps=10, strong_steps=20, restarts=2)
-    ours = {seed: trained(configured(ELPV, seed=seed, minutes=5), f"elpv-{seed}") for seed in seeds}
-    rows, details = [], {}
-    for seed in seeds:
-        memory = patch_memory(ELPV, seed, f"elpv-patchcore-{seed}")
-        common: dict[str, Any] = {"seed": seed, "part": "final", "epsilons": (2 / 255,)}
-        part, details[f"patchguard-{seed}"] = measured(
-            ours[seed], ELPV, suite=suite, recipe="default", other=ours[(seed + 1) % 3], **common
-        )
-        rows += part
-        quick = dataclasses.replace(suite, attacks=("pgd",))
-        part, details[f"patchcore-{seed}"] = measured(memory, ELPV, suite=quick, recipe="imagenet", **common)
-        rows += [row for row in part if row.detector == "patchcore"]
-    write("elpv", aggregate_seeds(rows), command=_command("elpv"), started=started, details=details)
+    """Monocrystalline cells, as they are and of modules that the training never saw: three seeds each."""
+    started, trainings, jobs = now(), dict[str, Callable[[], Path]](), dict[str, Callable[[], Measured]]()
+    for data in (ELPV, NEW_MODULES):
+        names = [f"{data.label.replace(':', '-')}-{seed}" for seed in SEEDS]
+        for seed, name in enumerate(names):
+            trainings[name] = partial(trained, configured(data, seed=seed, minutes=5), name)
+            jobs[name] = partial(cells, data, seed, name, other=names[(seed + 1) % len(names)])
+            jobs[f"{name}-patchcore"] = partial(known_cells, data, seed, f"{name}-patchcore")
+    side_by_side(trainings)
+    found = side_by_side(jobs)
+    rows = aggregate_seeds(dict.fromkeys(row for job in found.values() for row in job.rows))
+    write("elpv", rows, command=_command("elpv"), started=started, details={k: job.details for k, job in found.items()})
+
+
+def cells(data: DataConfig, seed: int, name: str, *, other: str) -> Measured:
+    """A trained detector: worst case of the ensemble at 2/255, transfer from another seed's detector included."""
+    return measured(
+        RUNS / name / CHECKPOINT,
+        data,
+        suite=Suite(attacks=("published-pgd", "pgd", "ensemble"), steps=10, strong_steps=20, restarts=2),
+        recipe="default",
+        other=RUNS / other / CHECKPOINT,
+        seed=seed,
+        part="final",
+        epsilons=(2 / 255,),
+    )
+
+
+def known_cells(data: DataConfig, seed: int, name: str) -> Measured:
+    """A memory of patches, under a quick attack."""
+    memory = patch_memory(data, seed, name)
+    suite = Suite(attacks=("pgd",), steps=10, restarts=2)
+    common: dict[str, Any] = {"seed": seed, "part": "final", "epsilons": (2 / 255,)}
+    rows, details = measured(memory, data, suite=suite, recipe="imagenet", **common)
+    return Measured([row for row in rows if row.detector == "patchcore"], details)
 
 
 def mtd() -> None:

@@ -22,9 +22,9 @@ from typing import Any, NamedTuple
 import torch
 from evidence_robustness import DATA, RECIPES
 from measuring import RUNS, Measured, check_same, measured, now, side_by_side, trained, write_found
-from neighbours import FILE_NUMBER
 from torch import nn
 from trials import CHOICES, WAYS, changed
+from within_modules import MODULE
 
 from robustad.backbones import start_facts
 from robustad.detectors import save_checkpoint
@@ -116,7 +116,7 @@ def training_choices(
 def _one_baseline(found: Mapping[str, Measured]) -> dict[str, Measured]:
     """The rows of baselines of the recipe's line alone: at other sizes of image they differ a little."""
     own = tuple(f"choice-{_plain(next(iter(CHOICES)))}-{key}-" for key in DATA)  # not those of other seeds
-    blind = (BASELINE, FILE_NUMBER)
+    blind = (BASELINE, MODULE)
     return {
         job: result._replace(rows=[row for row in result.rows if row.detector not in blind or job.startswith(own)])
         for job, result in found.items()

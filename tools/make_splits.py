@@ -12,14 +12,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from elpv_modules import module_ranges
+
 from robustad._random import derive_seed
 from robustad.data.layouts import LAYOUTS, read_layout
-from robustad.data.tables import ELPV_CATEGORIES, read_elpv
+from robustad.data.tables import ELPV_KINDS, read_elpv
 from robustad.data.tiles import tile_groups, tile_number
 
 SEED = 2025
 TARGET = Path(__file__).parents[1] / "src" / "robustad" / "data" / "splits"
 TRAIN_SHARE = 0.8
+MODULES_SHARE = 0.6
 
 
 def shuffled(names: list[str], *salt: str) -> list[str]:
@@ -43,15 +46,39 @@ def balanced(groups: Mapping[str, Counter[str]]) -> dict[str, str]:
 
 
 def make_elpv() -> dict[str, Any]:
-    """Halve every (kind, label) by file."""
+    """Halve every (kind, label) by file; apart from that, divide the modules of each kind."""
     parts: dict[str, list[str]] = {"dev": [], "final": []}
-    for category in ELPV_CATEGORIES:
-        for samples in read_elpv(None, category)[:2]:
+    for kind in ELPV_KINDS:
+        for samples in read_elpv(None, kind)[:2]:
             names = shuffled([sample.name for sample in samples], "elpv")
             middle = len(names) // 2
             parts["dev"] += names[:middle]
             parts["final"] += names[middle:]
-    return {"parts": {part: sorted(names) for part, names in parts.items()}}
+    ranges, groups = module_ranges(), dict[str, str]()
+    for kind in ELPV_KINDS:
+        groups |= _module_parts(kind, ranges)
+    return {
+        "parts": {part: sorted(names) for part, names in parts.items()},
+        "ranges": {name: list(ends) for name, ends in ranges.items()},
+        "groups": groups,
+    }
+
+
+def _module_parts(kind: str, ranges: Mapping[str, tuple[int, int]]) -> dict[str, str]:
+    """Modules with the fewest defects train, until they hold `MODULES_SHARE` of the normal cells; others are halved."""
+    pool = read_elpv(None, kind)
+    counts = {name: Counter[str]() for name in ranges if name.startswith(kind)}
+    for sample in pool.train + pool.test:
+        number = int(sample.path.stem.removeprefix("cell"))
+        name = next(name for name in counts if ranges[name][0] <= number <= ranges[name][1])
+        counts[name]["defect" if sample.label else "normal"] += 1
+    wanted, train = MODULES_SHARE * len(pool.train), list[str]()
+    for name in sorted(counts, key=lambda name: (counts[name]["defect"], name)):
+        if sum(counts[chosen]["normal"] for chosen in train) >= wanted:
+            break
+        train.append(name)
+    parts = dict.fromkeys(train, "train") | balanced({n: c for n, c in counts.items() if n not in train})
+    return {name: parts[name] for name in counts}
 
 
 def make_mtd(root: Path) -> dict[str, Any]:

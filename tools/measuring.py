@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import torch
-from neighbours import neighbour_rows
+from within_modules import module_rows
 
 from robustad._memory import keep_freed_memory
 from robustad.data import ImageDataset, Sample
@@ -139,8 +139,8 @@ def measured(
         "health": [verdict._asdict() for verdict in verdicts],
     }
     rows = evaluation_rows(evaluation, subject) + kind_rows(evaluation, subject)
-    near = neighbour_rows(rows, evaluation, samples, split.train) if data.data == "elpv" else ()
-    return Measured([*rows, *near], details)
+    within = module_rows(rows, evaluation, samples, split.train) if data.data == "elpv" else ()
+    return Measured([*rows, *within], details)
 
 
 def prepared(detector: Any, samples: list[Sample], context: str) -> tuple[ImageDataset, Store]:

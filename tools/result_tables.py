@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from neighbours import FILE_NUMBER, NEIGHBOURS
+from within_modules import MODULE, WITHIN_MODULE
 
 from robustad.evaluation import (
     ABSTENTIONS,
@@ -28,7 +28,7 @@ LABELS = {
     "brightness": "mean brightness",
     "patchcore": "PatchCore",
     "nearest": "nearest normal image, in pixels",
-    FILE_NUMBER: "file number alone, no image",
+    MODULE: "its module alone, no image",
 }
 """Detectors by the name that readers see; others are named with their recipe."""
 EXACT = "exact"  # the brightness baseline's worst case is computed, not searched
@@ -73,12 +73,15 @@ _CLEAN: dict[str, Any] = {"attack": "none"}
 _AUROC: dict[str, Any] = {"metric": "image_AUROC"}
 _MATCHED: dict[str, Any] = {"metric": "matched_AUROC"}
 _CURVE = {"clean": _CLEAN} | {f"{n}/255": {"epsilon": n / 255, "norm": "linf", "targets": "both"} for n in (1, 2, 4)}
-_IMAGE_COLUMNS = {
+_WITHIN: dict[str, Any] = {"metric": WITHIN_MODULE}
+_CELL_COLUMNS = {
     "clean": _AUROC | _CLEAN,
     "PGD-10, 2/255": _AUROC | _at(2, "pgd"),
     "worst case, 2/255": _AUROC | _at(2, "ensemble"),
-    "matched pairs, clean": _MATCHED | _CLEAN,
-    "matched pairs, worst case": _MATCHED | _at(2, "ensemble"),
+    "within modules, clean": _WITHIN | _CLEAN,
+    "within modules, worst case": _WITHIN | _at(2, "ensemble"),
+    "equal brightness, clean": _MATCHED | _CLEAN,
+    "equal brightness, worst case": _MATCHED | _at(2, "ensemble"),
 }
 
 COUNTS = ("failed_checks",)
@@ -103,20 +106,20 @@ def _made_by(*tasks: str, **others: str) -> dict[str, str]:
     return {f"{file}.json": f"python tools/evidence.py {task}" for task, file in pairs}
 
 
-_NEAR: dict[str, Any] = {"metric": NEIGHBOURS}
-
-
-def _choices(*tasks: str, near: bool = False) -> View:
-    """A table of what was tried on ``dev``; ``near``: with the figures among neighbours, where there are such."""
+def _choices(*tasks: str, within: bool = False) -> View:
+    """A table of what was tried on ``dev``; ``within``: with the figures within modules, where there are such."""
     attacked = _at(2, "adaptive-pgd")
     columns = {"clean": _AUROC | _CLEAN, "adaptive PGD, 2/255": _AUROC | attacked}
-    if near:
-        columns |= {"neighbours, clean": _NEAR | _CLEAN, "neighbours, adaptive PGD, 2/255": _NEAR | attacked}
+    if within:
+        columns |= {
+            "within modules, clean": _WITHIN | _CLEAN,
+            "within modules, adaptive PGD, 2/255": _WITHIN | attacked,
+        }
     return View(files=_made_by(*tasks), columns=columns, split="dev", by=("data", "detector", "recipe"))
 
 
 VIEWS = {
-    "elpv": View(files=_made_by("elpv", "elpv-cobra"), columns=_IMAGE_COLUMNS),
+    "elpv": View(files=_made_by("elpv", "elpv-cobra"), columns=_CELL_COLUMNS, by=("data", "detector", "recipe")),
     "mtd": View(
         files=_made_by("mtd", "mtd-cobra"),
         columns=_CURVE,
@@ -128,7 +131,7 @@ VIEWS = {
         },
     ),
     **{task: _choices(task) for task in ("backbones", "pretraining")},
-    "training-choices": _choices("training-choices-elpv", "training-choices-mtd", near=True),
+    "training-choices": _choices("training-choices-elpv", "training-choices-mtd", within=True),
     **{
         task: View(files=_made_by(task), columns=_BENCH_COLUMNS, by=("data", "detector", "recipe"), brief=True)
         for task in ("robustness", "robustness-quick")

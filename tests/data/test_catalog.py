@@ -22,14 +22,16 @@ def test_categories_as_published():
     expected = {"mvtec": 15, "visa": 12, "visa-csv": 12, "mpdd": 6, "btad": 3, "wfdd": 4, "dtd": 12}
     classes = {"digits": 10, "cifar10": 10, "cifar100": 20, "mnist": 10, "fashion-mnist": 10, "svhn": 10}
     classes["imagenet30"] = 30
-    assert counts == expected | classes | {"deeppcb": 2, "elpv": 2, "dagm": 10}
+    assert counts == expected | classes | {"deeppcb": 2, "elpv": 4, "dagm": 10}
     assert {name for name, entry in CATALOG.items() if entry.classes} == set(classes)
 
 
 def test_unknown_names_list_the_known_ones(tmp_path):
     with pytest.raises(ValueError, match=r"brats2021, btad.*did you mean 'mvtec'"):
         load_samples("mvtech", tmp_path)
-    with pytest.raises(ValueError, match="`category` must be one of mono, poly; got 'multi'"):
+    with pytest.raises(
+        ValueError, match="`category` must be one of mono, mono-new-modules, poly, poly-new-modules; got 'multi'"
+    ):
         load_samples("elpv", category="multi")
     with pytest.raises(ValueError, match="`part` must be one of all, dev, final"):
         load_samples("folder", tmp_path, part="test")

@@ -1,8 +1,12 @@
 """elpv and VisA's official split."""
 
+from collections import Counter
+from itertools import pairwise
+
 import pytest
 
 from robustad.data import ImageDataset, load_samples, tables
+from robustad.data.modules import module_of
 from robustad.data.partition import committed
 from robustad.errors import LayoutError, MissingExtra
 
@@ -34,6 +38,46 @@ def test_committed_elpv_halves_are_even_in_each_class():
             in_dev = sum(sample.name in dev for sample in samples)
             assert in_dev == len(samples) // 2
             assert all(sample.name in dev | final for sample in samples)
+
+
+def test_elpv_modules_are_as_many_and_as_large_as_they_are():
+    ranges, parts = committed("elpv")["ranges"], committed("elpv")["groups"]
+    assert Counter(name.partition("-")[0] for name in ranges) == {"mono": 18, "poly": 26}
+    assert set(ranges) == set(parts)
+    ends = sorted(ranges.values())
+    assert ends[0][0] == 1 and ends[-1][1] == 2624
+    assert all(after[0] == before[1] + 1 for before, after in pairwise(ends))
+    assert Counter(last - first + 1 for first, last in ranges.values()).most_common(1)[0] == (60, 38)
+
+
+@pytest.mark.parametrize("kind", ["mono", "poly"])
+def test_elpv_new_modules_are_unknown_to_the_training(kind):
+    pytest.importorskip("elpv_dataset")
+    category = f"{kind}-new-modules"
+    whole = load_samples("elpv", category=category)
+    halves = [
+        load_samples("elpv", category=category, part=part, seed=seed) for seed, part in enumerate(("dev", "final"))
+    ]
+    assert all(half.train == whole.train for half in halves) and not whole.set_aside
+    assert sorted(halves[0].test + halves[1].test) == sorted(whole.test)
+    groups = [{sample.group for sample in samples} for samples in (whole.train, halves[0].test, halves[1].test)]
+    assert not groups[0] & groups[1] and not groups[0] & groups[2] and not groups[1] & groups[2]
+    assert all(sample.group == module_of(sample) and sample.group.startswith(kind) for sample in whole.train)
+    known = {sample.name for sample in load_samples("elpv", category=kind).train}
+    normals = [sample for sample in whole.train + whole.test if not sample.label]
+    assert known < {sample.name for sample in normals} and not any(sample.label for sample in whole.train)
+    assert 0.6 <= len(whole.train) / len(normals) < 0.7
+    assert all(min(Counter(sample.label for sample in half.test).values()) > 100 for half in halves)
+
+
+def test_elpv_modules_of_other_files(tmp_path):
+    rows = [f"images/my{index}.png {float(index > 4)} mono" for index in range(10)]
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    with pytest.raises(LayoutError, match="no cell number"):
+        load_samples("elpv", tmp_path, category="mono-new-modules")
+    (tmp_path / "labels.csv").write_text("\n".join(row.replace("my", "cell999") for row in rows))
+    with pytest.raises(LayoutError, match="not in the committed split of elpv"):
+        load_samples("elpv", tmp_path, category="mono-new-modules")
 
 
 def test_elpv_items_have_no_mask():

@@ -13,14 +13,16 @@ from robustad.data.deeppcb import CATEGORIES as DEEPPCB_CATEGORIES
 from robustad.data.deeppcb import read_deeppcb
 from robustad.data.folder import load_root
 from robustad.data.layouts import LAYOUTS, Layout, list_categories, read_layout
+from robustad.data.modules import split_modules
 from robustad.data.partition import PARTS, Part, choose_part, hold_out
 from robustad.data.roots import default_root
 from robustad.data.samples import Split
-from robustad.data.tables import ELPV_CATEGORIES, read_elpv, read_visa_csv
+from robustad.data.tables import ELPV_KINDS, read_elpv, read_visa_csv
 from robustad.data.tiles import split_tiles
 from robustad.data.vision import VISION, read_vision
 from robustad.errors import LayoutError
 
+ELPV_CATEGORIES = (*ELPV_KINDS, *(f"{kind}-new-modules" for kind in ELPV_KINDS))
 Reader = Callable[[Path | None, str | None, int], Split]
 
 
@@ -115,8 +117,9 @@ def _read_visa_csv(root: Path | None, category: str | None, seed: int) -> Split:
 
 
 def _read_elpv(root: Path | None, category: str | None, seed: int) -> Split:
-    pool = read_elpv(root, _required(category, ELPV_CATEGORIES))
-    return _held_out(pool, seed)
+    kind, _, new_modules = _required(category, ELPV_CATEGORIES).partition("-")
+    pool = read_elpv(root, kind)
+    return split_modules(pool) if new_modules else _held_out(pool, seed)
 
 
 def _read_digits(root: Path | None, category: str | None, seed: int) -> Split:
@@ -242,6 +245,7 @@ CATALOG: dict[str, DatasetEntry] = {
         read=_read_elpv,
         categories=ELPV_CATEGORIES,
         has_masks=False,
+        groups="module (`new-modules`)",
         licence="CC BY-NC-SA 4.0; Buerhop-Lutz et al., EU PVSEC 2018; Deitsch et al., Solar Energy 2019",
     ),
     "digits": DatasetEntry(

@@ -81,9 +81,9 @@ def choose_part(samples: Sequence[Sample], part: str, *, data: str) -> list[Samp
 
 
 def _part_of(sample: Sample, data: str) -> str:
-    if data == "elpv":
+    if data == "elpv" and sample.group == sample.name:
         return _named_part(sample.name)
-    if data in ("mtd", "deeppcb"):
+    if data in ("elpv", "mtd", "deeppcb"):
         return group_part(data, sample.group)
     return half(sample.group)
 
@@ -104,6 +104,18 @@ def _name_table() -> dict[str, str]:
 def group_part(data: str, group: str) -> str:
     """``train``, ``dev`` or ``final`` of a group of a dataset with committed groups; unlisted groups train."""
     return str(committed(data)["groups"].get(group, "train"))
+
+
+def numbered_group(data: str, sample: Sample, number: int) -> str:
+    """The group whose committed range of running numbers holds a file's.
+
+    Raises:
+        LayoutError: If no range does.
+    """
+    for group, (first, last) in committed(data)["ranges"].items():
+        if first <= number <= last:
+            return str(group)
+    raise LayoutError(f"{sample.name} is not in the committed split of {data}; use the original dataset")
 
 
 @cache

@@ -10,7 +10,7 @@ from robustad.data.layouts import MaskFinder
 from robustad.data.samples import Sample, Split
 from robustad.errors import LayoutError, MissingExtra
 
-ELPV_CATEGORIES = ("mono", "poly")
+ELPV_KINDS = ("mono", "poly")
 
 
 def elpv_root() -> Path:
@@ -33,7 +33,7 @@ def read_elpv(root: Path | None, category: str) -> Split:
     Args:
         root: Folder with ``labels.csv`` (path, probability, kind, separated by blanks) and ``images/``; None = the
             installed package.
-        category: ``mono`` or ``poly``.
+        category: ``mono`` or ``poly`` (`ELPV_KINDS`).
 
     Returns:
         All normals in ``train``, all defects in ``test``.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from robustad.data.partition import committed, group_part
+from robustad.data.partition import group_part, numbered_group
 from robustad.data.samples import Sample, Split
 from robustad.errors import LayoutError
 
@@ -53,9 +53,8 @@ def split_tiles(pool: Split) -> Split:
     Raises:
         LayoutError: If a file's tile is not listed, or a training tile has a defect.
     """
-    ranges = [(int(first), int(last), group) for group, (first, last) in committed("mtd")["ranges"].items()]
-    normals = [_with_tile(sample, ranges) for sample in pool.train]
-    defects = [_with_tile(sample, ranges) for sample in pool.test]
+    normals = [_with_tile(sample) for sample in pool.train]
+    defects = [_with_tile(sample) for sample in pool.test]
     for sample in defects:
         if group_part("mtd", sample.group) == "train":
             raise LayoutError(f"{sample.name} is anomalous but its tile is for training; use the original dataset")
@@ -64,9 +63,5 @@ def split_tiles(pool: Split) -> Split:
     return Split(train, test + defects)
 
 
-def _with_tile(sample: Sample, ranges: Sequence[tuple[int, int, str]]) -> Sample:
-    number = tile_number(sample.name)
-    for first, last, group in ranges:
-        if first <= number <= last:
-            return sample._replace(group=group)
-    raise LayoutError(f"{sample.name} is not in the committed split of mtd; use the original dataset")
+def _with_tile(sample: Sample) -> Sample:
+    return sample._replace(group=numbered_group("mtd", sample, tile_number(sample.name)))

@@ -24,6 +24,10 @@ from robustad.training.patchguard import PatchGuardMethod, PublishedMethod, Repl
 from robustad.workflows.fit import FitConfig, PatchGuardFit
 
 _FRESH = {"replays": 1}
+_TOGETHER: dict[str, dict[str, Any]] = {"training": {"batch_size": 8}, "model": {"top_k": 1}}
+_SMALLER: dict[str, dict[str, Any]] = {"training": {"batch_size": 8}, "model": {"top_k": 1, "image_size": 96}}
+BOTH = "batches of 8, the score of one patch"
+ALL_THREE = f"{BOTH}, 96 pixels"
 
 
 def _two_more(title: str, changes: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -61,6 +65,10 @@ CHOICES: dict[str, dict[str, Any]] = {
     "training radius 8/255": {"training": {"epsilon": 8 / 255}},
     "the score of one patch": {"model": {"top_k": 1}},
     **_two_more("the score of one patch", {"model": {"top_k": 1}}),
+    BOTH: _TOGETHER,
+    **_two_more(BOTH, _TOGETHER),
+    ALL_THREE: _SMALLER,
+    **_two_more(ALL_THREE, _SMALLER),
     "float32": {"training": {"precision": "float32"}},
     "compiled by torch": {"training": {"compile": True}},
 }
@@ -173,7 +181,8 @@ WAYS = {
         partial(as_other_fit, fit=PartialDepthFit, changes={}),
     ),
     "half of the time on images of three quarters the side": (("default",), growing),
+    **{title: (("texture",), trained) for title in CHOICES if title.startswith(BOTH)},
     "embedded trunk of 2 stages (stride 4)": (("texture",), partial(other_trunk, stages=2)),
     "embedded trunk of 4 stages (stride 16)": (("texture",), partial(other_trunk, stages=4)),
 }
-"""What is no option: recipes that it is tried with (embedded weights fit one normalisation only), and the training."""
+"""What is no option, or for some recipes only: those (embedded weights fit one normalisation), and the training."""

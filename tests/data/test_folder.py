@@ -3,6 +3,7 @@
 import pytest
 
 from robustad.data import ImageDataset, load_folder, load_samples
+from robustad.data.folder import load_root
 from robustad.errors import LayoutError
 
 
@@ -94,6 +95,49 @@ def test_errors(root, picture, tmp_path):
     (root / "normal").rename(root / "okay")
     with pytest.raises(LayoutError, match="no folder `normal`"):
         load_samples("folder", root)
+
+
+@pytest.fixture
+def parts(tmp_path, picture):
+    """Ten parts, three pictures each; a picture of the first one shows a defect."""
+    for part in range(10):
+        for view in range(3):
+            picture(tmp_path / f"normal/part{part}-{view}.png")
+    picture(tmp_path / "anomalous/part0-9.png")
+    return tmp_path
+
+
+def test_pictures_of_one_object_stay_together(parts):
+    options = {"anomalous": parts / "anomalous", "group_by": "part([0-9]+)"}
+    split = load_folder(parts / "normal", **options)
+    known = {sample.group for sample in split.train}
+    tested = {sample.group for sample in split.test}
+    assert not known & tested and known | tested == {str(part) for part in range(10)}
+    assert "0" in tested, "an object with a defect is never trained on"
+    assert (len(split.train), sum(not sample.label for sample in split.test)) == (24, 6)
+    assert [s.name for s in split.test] == sorted((s.name for s in split.test), key=lambda n: (n.startswith("a"), n))
+    assert load_root(parts, group_by="part([0-9]+)") == split
+    assert len({tuple(load_folder(parts / "normal", **options, seed=seed).train) for seed in range(5)}) > 1
+    alone = load_folder(parts / "normal", group_by="part([0-9]+)", test_fraction=0)
+    assert len(alone.train) == 30 and not alone.test
+    few = load_folder(parts / "normal", **options, test_fraction=0.01)
+    assert {sample.group for sample in few.test} == {"0"}, "what must be tested is enough"
+
+
+def test_objects_that_cannot_be_kept_apart(parts, picture):
+    normal = parts / "normal"
+    with pytest.raises(LayoutError, match=r"'board\(\.\)' finds nothing in part0-0.png"):
+        load_folder(normal, group_by="board(.)")
+    for bad, text in (("part", "one group in parentheses"), ("(p)(a)", "one group"), ("part(", "must be a regular")):
+        with pytest.raises(ValueError, match=f"`group_by`.*{text}"):
+            load_folder(normal, group_by=bad)
+    picture(parts / "more/part3-7.png")
+    with pytest.raises(LayoutError, match=r"3 is shown by training and by test images \(1 such objects"):
+        load_folder(normal, test_normal=parts / "more", group_by="part([0-9]+)")
+    with pytest.raises(LayoutError, match=r"0 is shown by training and by test images"):
+        load_folder(normal, test_normal=parts / "anomalous", group_by="part([0-9]+)")
+    with pytest.raises(LayoutError, match="every object has an anomalous image"):
+        load_folder(normal, anomalous=parts / "anomalous", group_by="(part)")
 
 
 def test_a_mask_is_never_an_image_as_well(root, picture):

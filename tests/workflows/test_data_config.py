@@ -1,5 +1,6 @@
 """Which images a workflow is about."""
 
+import itertools
 import os
 import struct
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 
 from robustad._random import derive_seed
 from robustad.data import Sample, load_multiclass
-from robustad.workflows._data import DataConfig, fingerprint, load_split, thinned
+from robustad.workflows._data import DataConfig, fingerprint, images_of, load_split, thinned
 
 
 def write_mnist(root):
@@ -102,11 +103,27 @@ def test_what_is_known_of_test_images_depends_on_their_truth_and_their_contents(
         ({"anomalous": "bad"}, "`anomalous` needs `normal`"),
         ({"root": "data", "test_normal": "more"}, "`test_normal` needs `normal`"),
         ({"root": "data", "normal": "good"}, "give one of them"),
+        ({"data": "mtd", "group_by": "(a)"}, "`group_by` is for images of your own; mtd knows what its groups are"),
     ],
 )
 def test_an_option_that_would_be_ignored_is_an_error(options, text):
     with pytest.raises(ValueError, match=text):
         DataConfig.from_dict(options)
+
+
+@pytest.mark.parametrize("named", ["root", "normal"])
+def test_objects_are_never_divided(tmp_path, write_image, named):
+    for part in range(12):
+        for view in range(3):
+            write_image(tmp_path / f"normal/{part:02}-{view}.png")
+    places = {"root": tmp_path} if named == "root" else {"normal": tmp_path / "normal"}
+    config = DataConfig.from_dict(DataConfig(**places, group_by="([0-9]+)-").to_dict())
+    for seed in range(3):
+        halves = {part: images_of(config, part=part, seed=seed) for part in ("all", "dev", "final")}
+        sides = [{s.group for s in side} for side in (halves["all"].train, halves["dev"].test, halves["final"].test)]
+        assert all(not a & b for a, b in itertools.combinations(sides, 2))
+        assert sorted(halves["dev"].test + halves["final"].test) == sorted(halves["all"].test)
+        assert len(halves["all"].test) == 9
 
 
 def test_names_that_are_not_utf_8_are_names(tmp_path):

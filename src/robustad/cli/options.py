@@ -28,6 +28,7 @@ DATA_FLAGS = {
     "--anomalous": "data.anomalous",
     "--masks": "data.masks",
     "--test-normal": "data.test_normal",
+    "--group-by": "data.group_by",
     "--download": "data.download",
 }
 DATA_SWITCHES = ("--download",)

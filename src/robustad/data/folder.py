@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from functools import partial
 from pathlib import Path
 
 from robustad.data.layouts import MaskFinder
@@ -27,6 +29,7 @@ def load_folder(
     masks: str | Path | None = None,
     foreground: str | Path | None = None,
     test_normal: str | Path | None = None,
+    group_by: str | None = None,
     seed: int = 0,
     test_fraction: float = 0.2,
 ) -> Split:
@@ -41,6 +44,9 @@ def load_folder(
         masks: Masks of anomalous images.
         foreground: Foreground masks of normal images.
         test_normal: Normal images for the test. Without it, ``test_fraction`` of the normals are held out.
+        group_by: Regular expression with one group in parentheses, searched for in each path below its folder: images
+            in which it finds the same text show one object, and stay on one side of every split. Objects with an
+            anomalous image are never trained on. None = each image shows another object.
         seed: Chooses the held-out images.
         test_fraction: Share of the normals to hold out, in [0, 1].
 
@@ -49,24 +55,62 @@ def load_folder(
 
     Raises:
         LayoutError: If a folder is missing or has no image, if a mask has no image, if an image lies both in the
-            normal and the anomalous folder, or if a mask would be taken for an image.
+            normal and the anomalous folder, or if a mask would be taken for an image; if ``group_by`` finds nothing in
+            a path, or leaves nothing to train on.
+        ValueError: If ``group_by`` is no regular expression with one group.
     """
-    base = Path(normal)
-    normals = _samples(base, label=False, annotation=foreground, prefix="normal")
-    if test_normal is None:
-        split = hold_out(normals, seed, fraction=test_fraction)
-    else:
-        split = Split(normals, _samples(Path(test_normal), label=False, annotation=None, prefix="test_normal"))
     if masks is not None and anomalous is None:
         raise LayoutError(f"masks {masks} were given without anomalous images; give their folder too, or leave it out")
+    read = partial(_samples, group_by=_pattern(group_by))
+    normals = read(Path(normal), label=False, annotation=foreground, prefix="normal")
     defects: list[Sample] = []
     if anomalous is not None:
-        defects = _samples(Path(anomalous), label=True, annotation=masks, prefix="anomalous")
+        defects = read(Path(anomalous), label=True, annotation=masks, prefix="anomalous")
+    if test_normal is None:
+        split = _hold_out(normals, defects, seed, test_fraction)
+    else:
+        split = Split(normals, read(Path(test_normal), label=False, annotation=None, prefix="test_normal"))
+        _check_apart(split.train, split.test + defects)
     _check_disjoint(split.train + split.test + defects)
     return split._replace(test=split.test + defects)
 
 
-def load_root(root: Path, *, seed: int = 0) -> Split:
+def _hold_out(normals: list[Sample], defects: list[Sample], seed: int, fraction: float) -> Split:
+    """Normal images for the test: all of objects with a defect, then whole objects, until they are enough."""
+    defective = {sample.group for sample in defects}
+    sound = [sample for sample in normals if sample.group not in defective]
+    if not sound:
+        raise LayoutError("every object has an anomalous image, which leaves none to train on; check `group_by`")
+    known = len(normals) - len(sound)
+    split = hold_out(sound, seed, fraction=max(0.0, fraction * len(normals) - known) / len(sound))
+    train = set(split.train)
+    return split._replace(test=[sample for sample in normals if sample not in train])
+
+
+def _check_apart(train: list[Sample], test: list[Sample]) -> None:
+    both = {sample.group for sample in train} & {sample.group for sample in test}
+    if both:
+        raise LayoutError(
+            f"{min(both)} is shown by training and by test images ({len(both)} such objects, by `group_by`); keep each "
+            "object on one side, or leave `test_normal` out, so that whole objects are set aside"
+        )
+
+
+def _pattern(group_by: str | None) -> re.Pattern[str] | None:
+    if group_by is None:
+        return None
+    try:
+        pattern = re.compile(group_by)
+    except re.error as error:
+        raise ValueError(f"`group_by` must be a regular expression, got {group_by!r}: {error}") from error
+    if pattern.groups != 1:
+        raise ValueError(
+            f"`group_by` must have one group in parentheses, got {group_by!r}; 'part([0-9]+)' takes a part's number"
+        )
+    return pattern
+
+
+def load_root(root: Path, *, group_by: str | None = None, seed: int = 0) -> Split:
     """Read one folder by the names of its sub-folders, e.g. ``normal/``, ``anomalous/``, ``masks/``, ``foreground/``.
 
     A folder without a sub-folder of normal images is taken as normal images itself, unless its sub-folders say that
@@ -84,7 +128,7 @@ def load_root(root: Path, *, seed: int = 0) -> Split:
         if stray:
             raise LayoutError(f"{root} holds {', '.join(stray)} but no folder `normal`; add one with the good images")
         _check_all_normal(root, several=False)
-        return load_folder(root, seed=seed)
+        return load_folder(root, group_by=group_by, seed=seed)
     _check_all_normal(normal, several=True)
     if found["anomalous"] is None:
         known = {normal, *found.values()}
@@ -101,6 +145,7 @@ def load_root(root: Path, *, seed: int = 0) -> Split:
         masks=found["masks"],
         foreground=found["foreground"],
         test_normal=found["test_normal"],
+        group_by=group_by,
         seed=seed,
     )
 
@@ -128,7 +173,9 @@ def _first_folder(root: Path, names: tuple[str, ...]) -> Path | None:
     return next((folders[name] for name in names if name in folders), None)
 
 
-def _samples(folder: Path, *, label: bool, annotation: str | Path | None, prefix: str) -> list[Sample]:
+def _samples(
+    folder: Path, *, label: bool, annotation: str | Path | None, prefix: str, group_by: re.Pattern[str] | None
+) -> list[Sample]:
     paths = list_images(folder, recursive=True)
     if not paths:
         raise LayoutError(f"no images in {folder}; expected files such as .png, .jpg, .bmp or .tif")
@@ -138,8 +185,16 @@ def _samples(folder: Path, *, label: bool, annotation: str | Path | None, prefix
         place = path.relative_to(folder)
         name, mask = f"{prefix}/{place.as_posix()}", found.get(path)
         kind = place.parts[0] if label and len(place.parts) > 1 else ""  # defects are often sorted into folders
-        samples.append(Sample(path, label, mask if label else None, None if label else mask, name, name, kind=kind))
+        group = name if group_by is None else _object_of(place.as_posix(), group_by)
+        samples.append(Sample(path, label, mask if label else None, None if label else mask, group, name, kind=kind))
     return samples
+
+
+def _object_of(place: str, group_by: re.Pattern[str]) -> str:
+    match = group_by.search(place)
+    if match is None or match[1] is None:
+        raise LayoutError(f"`group_by` {group_by.pattern!r} finds nothing in {place}; every path must name its object")
+    return match[1]
 
 
 def _match(paths: list[Path], folder: Path, annotation: Path) -> dict[Path, Path]:

@@ -13,6 +13,7 @@ from robustad._checks import check_choice
 from robustad._configs import from_plain
 from robustad.data import CATALOG, Sample, Split, load_folder, load_multiclass, load_samples
 from robustad.data.classes import ALL
+from robustad.data.folder import load_root
 from robustad.data.multiclass import check_against
 from robustad.data.partition import Part, choose_part
 
@@ -34,6 +35,8 @@ class DataConfig:
         masks: Folder of the anomalous images' masks (``folder``); may be left out.
         foreground: Folder of the normal images' foreground masks (``folder``); may be left out.
         test_normal: Folder of normal images to test on; by default a fifth of ``normal`` is set aside.
+        group_by: Regular expression with one group in parentheses (``folder``), e.g. ``part([0-9]+)``: images whose
+            paths have the same text there show one object, which no split, half or resample divides.
         download: Fetch the dataset first if it is not there.
     """
 
@@ -46,6 +49,7 @@ class DataConfig:
     masks: Path | None = None
     foreground: Path | None = None
     test_normal: Path | None = None
+    group_by: str | None = None
     download: bool = False
 
     def __post_init__(self) -> None:
@@ -65,6 +69,8 @@ class DataConfig:
         given = [
             name for name in ("anomalous", "masks", "foreground", "test_normal") if getattr(self, name) is not None
         ]
+        if self.data != "folder" and self.group_by is not None:
+            raise ValueError(f"`group_by` is for images of your own; {self.data} knows what its groups are")
         if self.data != "folder" and (self.normal or given):
             name = "normal" if self.normal else given[0]
             raise ValueError(f"`{name}` is for images of your own; {self.data} knows where its images lie")
@@ -123,10 +129,14 @@ def load_split(config: DataConfig, *, part: Part = "all", seed: int = 0) -> Spli
             masks=config.masks,
             foreground=config.foreground,
             test_normal=config.test_normal,
+            group_by=config.group_by,
             seed=seed,
         )
     if config.data == "folder" and config.root is None:
         raise ValueError("no images given: pass `--normal DIR` (a folder of normal images), or `--data NAME`")
+    if config.root is not None and config.group_by is not None:
+        split = load_root(config.root, group_by=config.group_by, seed=seed)
+        return split._replace(test=choose_part(split.test, part, data="folder"))
     return load_samples(config.data, config.root, category=config.category, part=part, seed=seed)
 
 

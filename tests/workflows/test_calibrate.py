@@ -40,10 +40,20 @@ def test_images_that_the_training_set_aside_decide(trained):
     found = calibrate(checkpoint, config=QUARTER)
     scores = sorted(scores_of(checkpoint, split.test))
     assert found.calibration.threshold == pytest.approx(scores[-2]), "floor(9 / 4) of nine lie there or above"
-    assert (found.out, found.replaced, found.num_failed) == (checkpoint, None, 0)
+    assert (found.out, found.replaced, found.num_failed, found.num_objects) == (checkpoint, None, 0, 8)
     after = load_checkpoint(checkpoint)
     assert after.calibration == found.calibration and after.info == before.info
     assert calibrate(checkpoint, config=QUARTER).replaced == found.calibration
+
+
+def test_pictures_of_few_objects_say_so(folder, tmp_path, checkpoints, capsys):
+    data = DataConfig(normal=folder, group_by="([0-9])[0-9]")  # four objects, ten pictures each
+    split = load_split(data)
+    info = {"data": data.resolved().to_dict(), "seed": 0, "fingerprint": fingerprint(split.train)}
+    checkpoint = save_checkpoint(tmp_path / "c", load_checkpoint(checkpoints["brightness"]).detector, info=info)
+    assert calibrate(checkpoint, config=QUARTER).num_objects == 1
+    assert main(["calibrate", str(checkpoint), "--max-false-alarm-rate", "0.25"]) == 0
+    assert "show 1 object(s) only" in capsys.readouterr().err
 
 
 def test_images_of_ones_own_decide_and_the_checkpoint_stays(trained, tmp_path, write_image):
@@ -51,7 +61,7 @@ def test_images_of_ones_own_decide_and_the_checkpoint_stays(trained, tmp_path, w
     for number in range(7):
         write_image(tmp_path / f"more/{number}.png", 100 + number, size=(32, 32))
     found = calibrate(checkpoint, tmp_path / "more", out=tmp_path / "decides", config=QUARTER)
-    assert found.calibration.num_images == 7 and found.out == tmp_path / "decides"
+    assert found.calibration.num_images == 7 and found.out == tmp_path / "decides" and found.num_objects is None
     assert load_checkpoint(checkpoint).calibration is None
     rows = [s for batch in Predictor(found.out).stream((tmp_path / "more").iterdir()) for s in batch]
     assert np.mean([row.anomalous for row in rows]) == pytest.approx(1 / 7), (

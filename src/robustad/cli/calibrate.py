@@ -44,6 +44,8 @@ def run(arguments: Any) -> int:
     say(f"threshold {promise(result.calibration)}")
     instead = "" if result.replaced is None else f" (instead of {result.replaced.threshold:.6g})"
     say(f"written to {result.out}{instead}: robustad predict decides by it")
+    if result.num_objects is not None and result.num_objects < result.calibration.num_images:
+        note(f"its images show {result.num_objects:,} object(s) only: what it lets through may vary more than that")
     if result.num_failed:
         note(f"{result.num_failed:,} files could not be used; the first: {result.first_error}")
         return PARTIAL

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from robustad._progress import Progress
 from robustad.calibration import conformal_calibration, images_needed
-from robustad.data import Split
+from robustad.data import Sample, Split
 from robustad.detectors import Checkpoint, load_checkpoint, save_checkpoint
 from robustad.errors import ImageError, RobustadError
 from robustad.inference import Predictor, Source, Sources
@@ -44,6 +44,7 @@ class CalibrateResult:
         out: Folder of the checkpoint that decides.
         calibration: Its threshold.
         replaced: The threshold that was there before.
+        num_objects: How many objects the images show (`Sample.group`); None where images were given, and nobody knows.
         num_failed: Files that could not be read.
         first_error: Of those; None if there is none.
     """
@@ -51,6 +52,7 @@ class CalibrateResult:
     out: Path
     calibration: Calibration
     replaced: Calibration | None
+    num_objects: int | None
     num_failed: int
     first_error: str | None
 
@@ -81,7 +83,12 @@ def calibrate(
     loaded = load_checkpoint(checkpoint)
     predictor = Predictor(loaded, batch_size=config.batch_size, device=config.device, num_workers=config.num_workers)
     trained = _trained(loaded)
-    sources = _set_aside(loaded, trained) if normal is None else _given(normal, trained)
+    samples = _set_aside(loaded, trained) if normal is None else None
+    if samples is None:
+        assert normal is not None
+        sources = _given(normal, trained)
+    else:
+        sources = [Source(sample.path, sample.name) for sample in samples]
     scores, errors = list[float](), list[str]()
     with Progress("scoring", len(sources), unit="images") as shown:
         for batch in predictor.stream(sources):
@@ -98,6 +105,7 @@ def calibrate(
         out=target,
         calibration=calibration,
         replaced=loaded.calibration,
+        num_objects=None if samples is None else len({sample.group for sample in samples}),
         num_failed=len(errors),
         first_error=errors[0] if errors else None,
     )
@@ -115,7 +123,7 @@ def _trained(loaded: Checkpoint) -> Split | None:
     return split if fingerprint(split.train) == loaded.info.get("fingerprint") else None
 
 
-def _set_aside(loaded: Checkpoint, trained: Split | None) -> list[Source]:
+def _set_aside(loaded: Checkpoint, trained: Split | None) -> list[Sample]:
     why = "" if trained else "the images of its training are not known, or not the same any more"
     normals = [sample for sample in trained.test if not sample.label] if trained else []
     if any(sample.crop is not None for sample in normals):
@@ -124,7 +132,7 @@ def _set_aside(loaded: Checkpoint, trained: Split | None) -> list[Source]:
         why = "its training set no normal images aside"
     if why:
         raise ValueError(f"{loaded.path}: {why}; give `normal`, normal images that it was not trained on")
-    return [Source(sample.path, sample.name) for sample in normals]
+    return normals
 
 
 def _given(normal: str | Path | Sequence[str | Path], trained: Split | None) -> list[Source]:

@@ -1,7 +1,7 @@
 """Measures what README and docs state, and writes it to ``results/``: every figure there comes from here.
 
     python tools/evidence.py elpv        # 3 seeds, 5 minutes of one core each, `final` half, worst case at 2/255
-    python tools/evidence.py mtd         # 20 minutes of training, image and pixel figures at 1, 2, 4 /255
+    python tools/evidence.py mtd         # 20 minutes of one core, image and pixel figures at 1, 2, 4 /255
     python tools/evidence.py backbones   # backbones at equal wall time on the `dev` halves of both
     python tools/evidence.py digits      # COBRA: ten classes, six losses, what its light score costs
     python tools/evidence.py cobra-choices  # COBRA's recipe for digits, option by option, on the `dev` half
@@ -40,7 +40,7 @@ from evidence_cobra import TASKS as COBRA_TASKS
 from evidence_harder import TASKS as HARDER_TASKS
 from evidence_robustness import TASKS as ROBUSTNESS_TASKS
 from evidence_speed import TASKS as SPEED_TASKS
-from measuring import RUNS, Measured, measured, now, side_by_side, trained, write
+from measuring import RUNS, Measured, measured, now, side_by_side, trained, write, write_found
 
 from robustad._memory import keep_freed_memory
 from robustad.data import ImageDataset
@@ -83,54 +83,44 @@ def patch_memory(data: DataConfig, seed: int, name: str) -> Path:
 def elpv() -> None:
     """Monocrystalline cells, as they are and of modules that the training never saw: three seeds each."""
     started, trainings, jobs = now(), dict[str, Callable[[], Path]](), dict[str, Callable[[], Measured]]()
+    suite = Suite(attacks=("published-pgd", "pgd", "ensemble"), steps=10, strong_steps=20, restarts=2)
     for data in (ELPV, NEW_MODULES):
         names = [f"{data.label.replace(':', '-')}-{seed}" for seed in SEEDS]
         for seed, name in enumerate(names):
             trainings[name] = partial(trained, configured(data, seed=seed, minutes=5), name)
-            jobs[name] = partial(cells, data, seed, name, other=names[(seed + 1) % len(names)])
-            jobs[f"{name}-patchcore"] = partial(known_cells, data, seed, f"{name}-patchcore")
+            options = {"seed": seed, "epsilons": (2 / 255,), "suite": suite}
+            other = RUNS / names[(seed + 1) % len(names)] / CHECKPOINT  # what transfers from another seed's detector
+            jobs[name] = partial(judged, data, name, other=other, **options)
+            jobs[f"{name}-patchcore"] = partial(remembered, data, f"{name}-patchcore", **options)
     side_by_side(trainings)
     found = side_by_side(jobs)
     rows = aggregate_seeds(dict.fromkeys(row for job in found.values() for row in job.rows))
     write("elpv", rows, command=_command("elpv"), started=started, details={k: job.details for k, job in found.items()})
 
 
-def cells(data: DataConfig, seed: int, name: str, *, other: str) -> Measured:
-    """A trained detector: worst case of the ensemble at 2/255, transfer from another seed's detector included."""
-    return measured(
-        RUNS / name / CHECKPOINT,
-        data,
-        suite=Suite(attacks=("published-pgd", "pgd", "ensemble"), steps=10, strong_steps=20, restarts=2),
-        recipe="default",
-        other=RUNS / other / CHECKPOINT,
-        seed=seed,
-        part="final",
-        epsilons=(2 / 255,),
-    )
-
-
-def known_cells(data: DataConfig, seed: int, name: str) -> Measured:
-    """A memory of patches, under a quick attack."""
-    memory = patch_memory(data, seed, name)
-    suite = Suite(attacks=("pgd",), steps=10, restarts=2)
-    common: dict[str, Any] = {"seed": seed, "part": "final", "epsilons": (2 / 255,)}
-    rows, details = measured(memory, data, suite=suite, recipe="imagenet", **common)
-    return Measured([row for row in rows if row.detector == "patchcore"], details)
-
-
 def mtd() -> None:
     """Magnetic tiles, one seed, image and pixel figures, clean and attacked at 1, 2 and 4 /255."""
     started = now()
     suite = Suite(attacks=("pgd", "adaptive-pgd", "map-pgd"), steps=10, strong_steps=20, restarts=1)
-    checkpoint = trained(configured(MTD, seed=0, minutes=20), "mtd-0")
-    common: dict[str, Any] = {"seed": 0, "part": "final", "epsilons": (1 / 255, 2 / 255, 4 / 255)}
-    rows, details = measured(checkpoint, MTD, suite=suite, recipe="texture", **common)
-    memory = patch_memory(MTD, 0, "mtd-patchcore-0")
-    quick = dataclasses.replace(suite, attacks=("pgd",))
-    other, more = measured(memory, MTD, suite=quick, recipe="imagenet", **common)
-    rows += [row for row in other if row.detector == "patchcore"]
-    details = {"patchguard": details, "patchcore": more}
-    write("mtd", rows, command=_command("mtd"), started=started, details=details)
+    options: dict[str, Any] = {"seed": 0, "epsilons": (1 / 255, 2 / 255, 4 / 255), "suite": suite}
+    side_by_side({"mtd-0": partial(trained, configured(MTD, seed=0, minutes=20), "mtd-0")})
+    jobs = {
+        "patchguard": partial(judged, MTD, "mtd-0", **options),
+        "patchcore": partial(remembered, MTD, "mtd-patchcore-0", **options),
+    }
+    write_found("mtd", side_by_side(jobs), started)
+
+
+def judged(data: DataConfig, name: str, **options: Any) -> Measured:
+    """A trained detector on the `final` half."""
+    return measured(RUNS / name / CHECKPOINT, data, recipe=RECIPE_OF[str(data.data)], part="final", **options)
+
+
+def remembered(data: DataConfig, name: str, *, suite: Suite, **options: Any) -> Measured:
+    """A memory of patches on the `final` half, under a quick attack."""
+    memory, quick = patch_memory(data, options["seed"], name), dataclasses.replace(suite, attacks=("pgd",))
+    rows, details = measured(memory, data, suite=quick, recipe="imagenet", part="final", **options)
+    return Measured([row for row in rows if row.detector == "patchcore"], details)
 
 
 FROM_NOTHING: dict[str, Any] = {"weights": "none", "mean": IMAGENET_MEAN, "std": IMAGENET_STD}

@@ -119,7 +119,9 @@ def _choices(*tasks: str, within: bool = False) -> View:
 
 
 VIEWS = {
-    "elpv": View(files=_made_by("elpv", "elpv-cobra"), columns=_CELL_COLUMNS, by=("data", "detector", "recipe")),
+    "elpv": View(
+        files=_made_by("elpv", "elpv-cobra", "elpv-modules"), columns=_CELL_COLUMNS, by=("data", "detector", "recipe")
+    ),
     "mtd": View(
         files=_made_by("mtd", "mtd-cobra"),
         columns=_CURVE,

@@ -150,7 +150,7 @@ def test_documents_name_no_workplace():
         assert "../shared" not in path.read_text(encoding="utf-8"), path.name
 
 
-def made_results(folder, values):
+def made_results(folder, values, file="elpv.json"):
     from robustad.evaluation import Results, Row
 
     common = {"recipe": "default", "data": "elpv:mono", "targets": "both", "split": "final", "metric": "image_AUROC"}
@@ -160,7 +160,7 @@ def made_results(folder, values):
         worst = {"attack": "ensemble", "norm": "linf", "epsilon": 2 / 255}
         rows += [Row(detector="patchguard", seed=seed, value=value, **common, **kind) for kind in (clean, worst)]
     head = {"name": "elpv", "command": "made", "commit": "abc", "machine": "none", "wall_seconds": 1.0}
-    Results(**head, started="2025-01-01T00:00:00+00:00", rows=tuple(rows)).write(folder / "elpv.json")
+    Results(**head, started="2025-01-01T00:00:00+00:00", rows=tuple(rows)).write(folder / file)
 
 
 def test_several_seeds_are_mean_and_range(tmp_path):
@@ -173,6 +173,18 @@ def test_several_seeds_are_mean_and_range(tmp_path):
 def test_one_seed_has_its_interval(tmp_path):
     made_results(tmp_path, (0.9,))
     assert "| 0.900 [0.500, 0.960] |" in RESULT_TABLES.figures(RESULT_TABLES.VIEWS["elpv"], tmp_path)
+
+
+def test_a_change_of_a_recipe_stands_beside_what_was_before(tmp_path):
+    kept = next(change for change in RESULT_TABLES.CHANGES if change.before == "elpv.json")
+    made_results(tmp_path, (0.8,))
+    assert "run `python tools/evidence.py elpv`" in RESULT_TABLES.recipe_changes(tmp_path), "half of it is no table"
+    made_results(tmp_path, (0.7,), kept.after)
+    lines = RESULT_TABLES.recipe_changes(tmp_path).splitlines()
+    assert f"| {kept.title} | before | after |" in lines
+    assert "| clean | 0.800 [0.500, 0.960] | 0.700 [0.500, 0.960] |" in lines
+    assert "| worst case, 2/255 | 0.800 | 0.700 |" in lines
+    assert sum("elpv" in line and line.startswith("*`") for line in lines) == 2
 
 
 def test_missing_results_say_how_to_measure(tmp_path):

@@ -44,8 +44,13 @@ def test_each_choice_is_another_training(recipe):
     plain = [config.to_dict() for config in made]
     same = {title for title, config in zip(TRIALS.CHOICES, plain, strict=True) if config == plain[0]}
     already = {
-        "default": {"training radius 2/255"},
-        "texture": {"training radius 4/255", "all anomalies weigh the same"},
+        "default": {"training radius 2/255", "batches of 16", "the score of 3 % of the patches"},
+        "texture": {
+            "training radius 4/255",
+            "all anomalies weigh the same",
+            "batches of 8",
+            "the score of one patch",
+        },
     }
     assert same == {"the recipe"} | already[recipe]
 

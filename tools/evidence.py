@@ -97,13 +97,16 @@ def solar_cells(data: DataConfig, task: str) -> None:
 
 
 def mtd() -> None:
-    """Magnetic tiles, one seed, image and pixel figures, clean and attacked at 1, 2 and 4 /255."""
+    """Magnetic tiles, one seed, image and pixel figures, clean and attacked at 1, 2 and 4 /255; worst case at 2/255."""
     started = now()
     suite = Suite(attacks=("pgd", "adaptive-pgd", "map-pgd"), steps=10, strong_steps=20, restarts=1)
     options: dict[str, Any] = {"seed": 0, "epsilons": (1 / 255, 2 / 255, 4 / 255), "suite": suite}
     side_by_side({"mtd-0": partial(trained, configured(MTD, seed=0, minutes=20), "mtd-0")})
+    worst = Suite(attacks=("ensemble",), steps=10, strong_steps=20, restarts=1)
+    hard: dict[str, Any] = {"seed": 0, "epsilons": (2 / 255,), "suite": worst, "health": False}
     jobs = {
         "patchguard": partial(judged, MTD, "mtd-0", **options),
+        "patchguard, worst case": partial(judged, MTD, "mtd-0", **hard),
         "patchcore": partial(remembered, MTD, "mtd-patchcore-0", **options),
     }
     write_found("mtd", side_by_side(jobs), started)

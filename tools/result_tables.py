@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from within_modules import MODULE, WITHIN_MODULE
 
@@ -119,14 +119,13 @@ def _choices(*tasks: str, within: bool = False) -> View:
 
 
 VIEWS = {
-    "elpv": View(
-        files=_made_by("elpv", "elpv-cobra", "elpv-modules"), columns=_CELL_COLUMNS, by=("data", "detector", "recipe")
-    ),
+    "elpv": View(files=_made_by("elpv", "elpv-cobra"), columns=_CELL_COLUMNS, by=("data", "detector", "recipe")),
     "mtd": View(
         files=_made_by("mtd", "mtd-cobra"),
         columns=_CURVE,
         lines={
             "image AUROC, adaptive PGD": {"metric": "image_AUROC", "attack": ["none", "adaptive-pgd", EXACT]},
+            "image AUROC, worst case": {"metric": "image_AUROC", "attack": ["ensemble"]},
             "image AUROC, PGD-10": {"metric": "image_AUROC", "attack": ["none", "pgd"]},
             "pixel AUROC, PGD on the map": {"metric": "pixel_AUROC", "attack": ["none", "map-pgd"]},
             "AUPRO, PGD on the map": {"metric": "AUPRO", "attack": ["none", "map-pgd"]},
@@ -247,27 +246,46 @@ def times_to_robustness(folder: Path) -> str:
     return "\n\n".join([*parts, _origin(results, folder / f"{task}.json")])
 
 
-CHANGES = {"`texture` on `mtd`, trained at 2/255 and at 4/255": ("mtd-radius-2.json", "mtd.json")}
-"""Changes of a recipe, and its results before and after: each file says the commit that its command was run at."""
+class Change(NamedTuple):
+    """A change of a recipe: its files under ``results/``, each of which says the commit that its task was run at."""
+
+    title: str
+    before: str
+    after: str
+    task: str
+
+
+CHANGES = (
+    Change("`texture` on `mtd`: trained at 2/255, and at 4/255", "mtd-radius-2.json", "mtd-radius-4.json", "mtd"),
+    Change(
+        "`texture` on `mtd`: batches of 16, and of 8 with the score of one patch",
+        "mtd-batch-16.json",
+        "mtd.json",
+        "mtd",
+    ),
+    Change("not kept: `default` on `elpv`: batches of 16, and of 8", "elpv.json", "elpv-batch-8.json", "elpv"),
+)
 
 
 def recipe_changes(folder: Path) -> str:
     """What a recipe withstood before and after each change of it."""
-    parts = []
-    for title, names in CHANGES.items():
-        both = [results for name in names if (results := _read(folder / name)) is not None]
-        if len(both) < len(names):
-            parts.append(not_measured("python tools/evidence.py mtd"))
-            continue
-        body = []
-        for text, where in VIEWS["mtd"].lines.items():
-            for column, ball in _CURVE.items():
-                found = [select(r.rows, detector="patchguard", against=None, **{**where, **ball}) for r in both]
-                if all(found):
-                    body.append([f"{text}, {column}", *(figure_text(rows[0]) for rows in found)])
-        origins = [_origin(results, folder / name) for results, name in zip(both, names, strict=True)]
-        parts.append("\n\n".join([markdown([title, "before", "after"], body), *origins]))
-    return "\n\n".join(parts)
+    return "\n\n".join(_recipe_change(change, folder) for change in CHANGES)
+
+
+def _recipe_change(change: Change, folder: Path) -> str:
+    names, view = (change.before, change.after), VIEWS[change.task]
+    both = [results for name in names if (results := _read(folder / name)) is not None]
+    if len(both) < len(names):
+        return not_measured(f"python tools/evidence.py {change.task}")
+    body = []
+    for text, where in (view.lines or {"": {}}).items():
+        for column, ball in view.columns.items():
+            found = [select(r.rows, detector="patchguard", against=None, **{**where, **ball}) for r in both]
+            if all(found):
+                title = ", ".join(part for part in (text, column) if part)
+                body.append([title, *(figure_text(rows[0]) for rows in found)])
+    origins = [_origin(results, folder / name) for results, name in zip(both, names, strict=True)]
+    return "\n\n".join([markdown([change.title, "before", "after"], body), *origins])
 
 
 def not_measured(command: str) -> str:

@@ -263,8 +263,8 @@ def _published() -> Recipe:
 def _texture() -> Recipe:
     """The default for surfaces that vary from image to image, whose defects are small marks or uneven areas."""
     return PatchGuardRecipe(
-        model=PatchGuardConfig(backbone="hybrid", weights="embedded", mean=(0.5,) * 3, std=(0.5,) * 3),
-        training=TrainingConfig(max_time=1200.0, epsilon=4 / 255, balance="images"),
+        model=PatchGuardConfig(backbone="hybrid", weights="embedded", mean=(0.5,) * 3, std=(0.5,) * 3, top_k=1),
+        training=TrainingConfig(max_time=1200.0, batch_size=8, epsilon=4 / 255, balance="images"),
         pseudo=PseudoAnomalyConfig(
             shapes={"blob": 0.4, "stroke": 0.2, "strip": 0.25, "band": 0.15},
             appearances={"light": 0.75, "moved": 0.1, "texture": 0.05, "tint": 0.1},

@@ -187,6 +187,17 @@ def test_a_change_of_a_recipe_stands_beside_what_was_before(tmp_path):
     assert sum("elpv" in line and line.startswith("*`") for line in lines) == 2
 
 
+def test_a_line_that_says_less_than_another_is_left_out(tmp_path):
+    made_results(tmp_path, (0.9,))
+    view = RESULT_TABLES.View(
+        files={"elpv.json": "made"},
+        columns={"clean": {"attack": "none"}, "2/255": {"epsilon": 2 / 255}},
+        lines={"quick": {"attack": ["pgd"]}, "worst": {"attack": ["ensemble"]}, "none": {"metric": "AUPRO"}},
+    )
+    lines = RESULT_TABLES.figures(view, tmp_path).splitlines()
+    assert lines[2:3] == ["| patchguard, default, worst | 0.900 [0.500, 0.960] | 0.900 |"] and lines[3] == ""
+
+
 def test_missing_results_say_how_to_measure(tmp_path):
     assert RESULT_TABLES.figures(RESULT_TABLES.VIEWS["elpv"], tmp_path).startswith("*Not measured yet: run `python")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -205,13 +205,22 @@ def figures(view: View, folder: Path) -> str:
         return "\n\n".join(missing)
     body = []
     for key in keys:
-        own = select(rows, **dict(zip(view.by, key, strict=True)))
-        for text, where in (view.lines or {"": {}}).items():
-            cells = [_cell(select(own, **{**where, **column}), view) for column in view.columns.values()]
-            if set(cells) != {BLANK}:
-                body.append([_label(dict(zip(view.by, key, strict=True)), text), *cells])
+        where = dict(zip(view.by, key, strict=True))
+        body += [[_label(where, text), *cells] for text, cells in _lines(select(rows, **where), view)]
     origins = [_origin(results, folder / file) for file, results in found.items()]
     return "\n\n".join([markdown(["", *view.columns], body), *origins, *missing])
+
+
+def _lines(rows: list[Row], view: View) -> Iterator[tuple[str, list[str]]]:
+    """The cells of one detector, line by line; a line that says less than another one is left out."""
+    lines = {
+        text: [_cell(select(rows, **{**where, **column}), view) for column in view.columns.values()]
+        for text, where in (view.lines or {"": {}}).items()
+    }
+    found = {text: {(i, cell) for i, cell in enumerate(cells) if cell != BLANK} for text, cells in lines.items()}
+    for text, cells in lines.items():
+        if found[text] and not any(found[text] < other for other in found.values()):
+            yield text, cells
 
 
 def comparisons(file: str, claim: str | tuple[str, ...], folder: Path) -> str:
@@ -277,13 +286,14 @@ def _recipe_change(change: Change, folder: Path) -> str:
     both = [results for name in names if (results := _read(folder / name)) is not None]
     if len(both) < len(names):
         return not_measured(f"python tools/evidence.py {change.task}")
-    body = []
-    for text, where in (view.lines or {"": {}}).items():
-        for column, ball in view.columns.items():
-            found = [select(r.rows, detector="patchguard", against=None, **{**where, **ball}) for r in both]
-            if all(found):
-                title = ", ".join(part for part in (text, column) if part)
-                body.append([title, *(figure_text(rows[0]) for rows in found)])
+    lines = [dict(_lines(select(results.rows, detector="patchguard", against=None), view)) for results in both]
+    body = [
+        [", ".join(part for part in (text, column) if part), *pair]
+        for text in lines[0]
+        if text in lines[1]
+        for column, pair in zip(view.columns, zip(lines[0][text], lines[1][text], strict=True), strict=True)
+        if BLANK not in pair
+    ]
     origins = [_origin(results, folder / name) for results, name in zip(both, names, strict=True)]
     return "\n\n".join([markdown([change.title, "before", "after"], body), *origins])
 

@@ -83,12 +83,13 @@ def calibrate(
     loaded = load_checkpoint(checkpoint)
     predictor = Predictor(loaded, batch_size=config.batch_size, device=config.device, num_workers=config.num_workers)
     trained = _trained(loaded)
-    samples = _set_aside(loaded, trained) if normal is None else None
-    if samples is None:
-        assert normal is not None
-        sources = _given(normal, trained)
-    else:
+    num_objects = None
+    if normal is None:
+        samples = _set_aside(loaded, trained)
         sources = [Source(sample.path, sample.name) for sample in samples]
+        num_objects = len({sample.group for sample in samples})
+    else:
+        sources = _given(normal, trained)
     scores, errors = list[float](), list[str]()
     with Progress("scoring", len(sources), unit="images") as shown:
         for batch in predictor.stream(sources):
@@ -105,7 +106,7 @@ def calibrate(
         out=target,
         calibration=calibration,
         replaced=loaded.calibration,
-        num_objects=None if samples is None else len({sample.group for sample in samples}),
+        num_objects=num_objects,
         num_failed=len(errors),
         first_error=errors[0] if errors else None,
     )
